@@ -1,0 +1,44 @@
+# Every target sets up what it needs by itself. PYTHON chooses the interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: setup demo test lint bench proto train clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (a few minutes the first time)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' >&2
+	@touch $@
+
+# The main job: a cloud node and an edge node, two processes, six questions. ARGS=--json for scripts.
+demo: setup
+	@$(BIN)/cleave demo $(ARGS)
+
+# Lint, types, import rules and all tests.
+test: setup lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# All experiments in full; ARGS=--quick for a sample of each.
+bench: setup
+	@set -e; for name in exact footprint accuracy; do $(BIN)/cleave bench $$name $(ARGS); done
+
+# The stubs in wire/v1, from proto/.
+proto: setup
+	$(BIN)/python -m wire.generate
+
+# The default model, from scratch (hours on a CPU). ARGS="--easy-vqa ZIP" adds its training questions.
+train: setup
+	$(BIN)/python -m training.train --out build/training --resume $(ARGS)
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
