@@ -1,0 +1,90 @@
+"""The files of a bundle: which paths are allowed, and whether the files are those that the manifest lists."""
+
+import os
+import re
+from collections.abc import Sequence
+from hashlib import file_digest
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Protocol
+
+from msgspec import Meta, Struct
+
+from wire.errors import Corrupt, IncompatibleBundle, MalformedMessage
+
+MAX_PATH_CHARS = 255
+MAX_PATH_DEPTH = 4
+
+_ALLOWED = re.compile(r"[A-Za-z0-9._/-]+")
+
+Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
+class FileEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of the bundle."""
+
+    path: str
+    num_bytes: Annotated[int, Meta(ge=0, le=2**62)]
+    sha256: Sha256
+
+    def __post_init__(self) -> None:
+        safe_path(self.path)
+
+
+class HasFiles(Protocol):
+    """A manifest, as far as its files go."""
+
+    @property
+    def files(self) -> Sequence[FileEntry]:
+        """Every file but manifest.json itself."""
+
+
+def safe_path(path: str) -> PurePosixPath:
+    """A path that stays inside the bundle's folder; raises MalformedMessage for any other.
+
+    Relative, of [A-Za-z0-9._/-], at most 255 characters and 4 parts, none of them "", "." or "..".
+    """
+    parts = path.split("/")
+    is_safe = (
+        len(path) <= MAX_PATH_CHARS
+        and _ALLOWED.fullmatch(path) is not None
+        and len(parts) <= MAX_PATH_DEPTH
+        and not any(part in ("", ".", "..") for part in parts)
+    )
+    if not is_safe:
+        raise MalformedMessage(
+            f"bundle path {path[:MAX_PATH_CHARS]!r} is not allowed; expected a relative path of at most "
+            f"{MAX_PATH_DEPTH} parts of [A-Za-z0-9._-], without '..'"
+        )
+    return PurePosixPath(path)
+
+
+def check_files(folder: Path, manifest: HasFiles) -> None:
+    """Each listed file exists, is a plain file (no symbolic link on the way), and has its size and SHA-256.
+
+    Files that are not listed are not looked at. Raises IncompatibleBundle (missing, a link), Corrupt (size or
+    SHA-256), or MalformedMessage (path).
+    """
+    for entry in manifest.files:
+        _check_file(folder, entry)
+
+
+def _check_file(folder: Path, entry: FileEntry) -> None:
+    path = folder
+    for part in safe_path(entry.path).parts:
+        path = path / part
+        if path.is_symlink():
+            raise IncompatibleBundle(f"bundle file {entry.path} is, or lies behind, a symbolic link; copy it")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        raise IncompatibleBundle(
+            f"bundle file {entry.path} cannot be read: {error.strerror}; fetch it again"
+        ) from error
+    with os.fdopen(descriptor, "rb") as file:
+        num_bytes = os.fstat(file.fileno()).st_size
+        if num_bytes != entry.num_bytes:
+            raise Corrupt(
+                f"bundle file {entry.path} has {num_bytes} bytes; expected {entry.num_bytes}; fetch it again"
+            )
+        if file_digest(file, "sha256").hexdigest() != entry.sha256:
+            raise Corrupt(f"bundle file {entry.path} does not have its SHA-256; fetch it again")

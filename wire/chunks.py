@@ -1,0 +1,79 @@
+"""A payload in pieces, and the pieces put together again, with every bound checked before memory is taken."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+from zlib import crc32
+
+from wire.errors import Corrupt, MalformedMessage, TooLarge
+from wire.limits import MAX_CHUNK_BYTES
+
+
+class Piece(NamedTuple):
+    """The fields of a Chunk that come from the payload."""
+
+    offset: int  # bytes from the start of the payload
+    data: bytes
+    crc32: int  # of data
+
+
+def split(payload: memoryview | bytes, max_bytes: int = MAX_CHUNK_BYTES, start: int = 0) -> Iterator[Piece]:
+    """The payload from byte `start` on, in pieces of at most `max_bytes`; nothing for an empty rest."""
+    view = memoryview(payload).cast("B")
+    for offset in range(start, len(view), max_bytes):
+        data = bytes(view[offset : offset + max_bytes])
+        yield Piece(offset, data, crc32(data))
+
+
+class Assembler:
+    """Puts the pieces of one payload together. Memory grows with what came, not with what was declared."""
+
+    def __init__(self, total_bytes: int, limit: int, max_chunk_bytes: int = MAX_CHUNK_BYTES) -> None:
+        """Expects `total_bytes`, of at most `limit`. Raises TooLarge."""
+        if not 0 <= total_bytes <= limit:
+            raise TooLarge(f"the payload declares {total_bytes} bytes; at most {limit} are accepted")
+        self._total_bytes = total_bytes
+        self._max_chunk_bytes = max_chunk_bytes
+        self._buffer = bytearray()
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes declared."""
+        return self._total_bytes
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes that have come; the next piece starts here."""
+        return len(self._buffer)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all bytes have come."""
+        return len(self._buffer) == self._total_bytes
+
+    def add(self, offset: int, data: bytes, crc: int) -> int:
+        """Take the next piece and return `received_bytes`. A piece that is refused changes nothing.
+
+        Raises MalformedMessage (empty, a gap, an overlap, past the end), TooLarge (the piece) or Corrupt.
+        """
+        if len(data) > self._max_chunk_bytes:
+            raise TooLarge(f"a chunk has {len(data)} bytes; at most {self._max_chunk_bytes} are accepted")
+        if not data:
+            raise MalformedMessage("a chunk is empty; expected at least 1 byte")
+        if offset != self.received_bytes:
+            raise MalformedMessage(
+                f"a chunk starts at byte {offset}; expected {self.received_bytes}, the next one"
+            )
+        if offset + len(data) > self._total_bytes:
+            raise MalformedMessage(f"a chunk ends at byte {offset + len(data)} of {self._total_bytes}")
+        if crc32(data) != crc:
+            raise Corrupt(f"the chunk at byte {offset} does not have its CRC-32; send it again")
+        self._buffer += data
+        return self.received_bytes
+
+    def payload(self, crc: int) -> memoryview:
+        """The whole payload, read-only and not copied. Raises MalformedMessage (incomplete) or Corrupt."""
+        if not self.is_complete:
+            raise MalformedMessage(f"the payload ended at byte {self.received_bytes} of {self._total_bytes}")
+        if crc32(self._buffer) != crc:
+            raise Corrupt("the payload does not have its CRC-32; send it again")
+        return memoryview(self._buffer).toreadonly()

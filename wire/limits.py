@@ -1,0 +1,92 @@
+"""The protocol's numbers, each with its reason, and the gRPC options that follow from them."""
+
+import re
+from dataclasses import asdict, dataclass
+
+from wire.errors import MalformedMessage
+from wire.v1 import inference_pb2 as pb
+
+PROTOCOL_VERSION = 1
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# A cancelled or superseded upload wastes at most one chunk; at 64 KiB the message's own cost is under 1 %.
+MAX_CHUNK_BYTES = 64 * KIB
+# One round trip less for what fits; more would hold other requests' messages back on the shared stream.
+MAX_INLINE_BYTES = 64 * KIB
+# A file comes faster in larger pieces, and nothing shares its stream; still far under MAX_MESSAGE_BYTES.
+MAX_BUNDLE_PART_BYTES = 256 * KIB
+# Raw float32 features of 64 Mi bytes: 4 tiles of 4096 tokens of 1024 numbers. The operator may change it.
+MAX_REQUEST_BYTES = 64 * MIB
+# gRPC's own default, set explicitly: no message of ours needs more, and a peer can make us hold one of these.
+MAX_MESSAGE_BYTES = 4 * MIB
+# Above any boundary of a model today; bounds what one header can make the receiver allocate.
+MAX_TENSOR_BYTES = 1024 * MIB
+# ONNX and torch vision models use up to 6.
+MAX_RANK = 8
+# Per split point; a boundary with more live tensors is no good place to split.
+MAX_TENSORS = 64
+MAX_NAME_CHARS = 256
+MAX_ID_CHARS = 64
+# A manifest of 100 split points with 10 codecs each takes 0.4 MiB.
+MAX_MANIFEST_BYTES = 4 * MIB
+MAX_STOP_STRINGS = 16
+MAX_STOP_CHARS = 256
+MAX_CONVERSATION_MESSAGES = 256
+MAX_MESSAGE_PARTS = 64
+KEY_BYTES = 32
+
+# An idle NAT entry lives 30 s or more in practice; a ping below that keeps the stream's path open.
+KEEPALIVE_S = 20.0
+KEEPALIVE_TIMEOUT_S = 10.0
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one server accepts; the operator's settings, told to the edge in Welcome and Describe."""
+
+    max_request_bytes: int = MAX_REQUEST_BYTES  # payloads of one request, together
+    max_chunk_bytes: int = MAX_CHUNK_BYTES
+    max_inline_bytes: int = MAX_INLINE_BYTES  # payloads inside one Open, together
+    max_prompt_chars: int = 65536
+    max_new_tokens: int = 4096
+    max_inputs: int = 16  # per request
+    max_open_requests: int = 64  # per stream
+    stream_idle_s: float = 600.0
+    upload_idle_s: float = 30.0
+    resume_s: float = 60.0  # how long a request outlives its connection
+
+    def to_wire(self) -> pb.Limits:
+        """The message that tells these limits."""
+        return pb.Limits(**asdict(self))
+
+    @classmethod
+    def from_wire(cls, limits: pb.Limits) -> "Limits":
+        """The limits that a message tells."""
+        return cls(**{name: getattr(limits, name) for name in cls.__dataclass_fields__})
+
+
+def check_request_id(request_id: str) -> str:
+    """The id itself; raises MalformedMessage unless it is 1 to 64 characters of [A-Za-z0-9_-]."""
+    if not _REQUEST_ID.fullmatch(request_id):
+        raise MalformedMessage(
+            f"request_id {request_id[:MAX_ID_CHARS]!r} is not 1 to 64 characters of [A-Za-z0-9_-]"
+        )
+    return request_id
+
+
+def grpc_options() -> list[tuple[str, int]]:
+    """Channel and server arguments; both sides MUST use the same, or pings are answered with GOAWAY."""
+    return [
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.keepalive_time_ms", int(KEEPALIVE_S * 1000)),
+        ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(KEEPALIVE_S * 500)),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", int(KEEPALIVE_S * 500)),
+    ]
