@@ -1,0 +1,102 @@
+"""Loading a checkpoint: a local directory or a hub id becomes a model, its processor and a digest of its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+)
+from transformers import logging as transformers_logging
+
+from wire.errors import BadInput, UnknownModel
+
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A loaded model in evaluation mode. `weights_digest` is the SHA-256 over its safetensors files."""
+
+    name: str
+    path: Path
+    model: Any
+    processor: Any
+    weights_digest: str
+
+
+def load(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Checkpoint:
+    """Loads a checkpoint in Hugging Face format; never runs code or unpickles weights that it brings.
+
+    Raises UnknownModel where there is none, BadInput where its kind is not served.
+    """
+    transformers_logging.disable_progress_bar()
+    path = _resolve(name)
+    config = _config(name, path)
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise BadInput(
+            f"{name} is a {config.model_type} model, and only generators with an image encoder are served; "
+            "use a model that transformers loads with AutoModelForImageTextToText"
+        )
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, use_safetensors=True)
+        processor = AutoProcessor.from_pretrained(path, backend="pil")
+    except (OSError, ValueError, ImportError) as error:
+        raise BadInput(f"{name} does not load: {_first_line(error)}") from error
+    return Checkpoint(name, path, model.eval().to(device), processor, weights_digest(path))
+
+
+def weights_digest(path: Path) -> str:
+    """SHA-256 (hex) over the names and contents of the directory's safetensors files, whatever dtype they load as."""
+    digest = hashlib.sha256()
+    for file in sorted(path.glob("*.safetensors")):
+        digest.update(file.name.encode() + b"\0" + file.stat().st_size.to_bytes(8, "little"))
+        with file.open("rb") as stream:
+            while block := stream.read(_HASH_BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _resolve(name: str) -> Path:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UnknownModel(
+                f"{name} is a directory without config.json; give a Hugging Face checkpoint directory"
+            )
+        return path
+    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UnknownModel(f"{name} is not a directory; give a Hugging Face checkpoint directory or a hub id")
+    return _from_hub(name)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        patterns = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except (OSError, ValueError, HFValidationError) as error:
+        raise UnknownModel(
+            f"{name} is no local directory, and the hub gave none of that name ({_first_line(error)}); "
+            "check the name, or give a Hugging Face checkpoint directory"
+        ) from error
+
+
+def _config(name: str, path: Path) -> Any:
+    try:
+        return AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"the config.json of {name} does not load: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
