@@ -1,0 +1,73 @@
+"""A chain's stages as ONNX models: exported once as a whole, then cut at the chain's boundaries."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+
+import onnx
+import torch
+from onnx.utils import Extractor
+from torch import Tensor
+
+from splitmodel.chain import Chain
+from wire.errors import ModelFailed
+
+# Device runtimes lag behind: the newest opset in which LayerNormalization and Gelu are one operator each.
+OPSET = 20
+
+
+def export_stages(chain: Chain, example: Sequence[Tensor]) -> Iterator[bytes]:
+    """Serialised ONNX models of stages 0..n-1, static at batch 1; tensors are named as in the split points.
+
+    A stage's outputs are the tensors of its later boundary that did not already cross the earlier one.
+    """
+    extractor = Extractor(_export_whole(chain, example))
+    for before, after in zip(chain.split_points, chain.split_points[1:], strict=False):
+        inputs = [spec.name for spec in before.tensors]
+        outputs = [spec.name for spec in after.tensors if spec.name not in inputs]
+        stage = extractor.extract_model(inputs, outputs)
+        _require_self_contained(stage, after.label)
+        yield stage.SerializeToString(deterministic=True)
+
+
+def _export_whole(chain: Chain, example: Sequence[Tensor]) -> onnx.ModelProto:
+    module, names = chain.with_all_boundaries()
+    inputs = [spec.name for spec in chain.split_points[0].tensors]
+    examples = tuple(tensor.to("cpu") for tensor in example)
+    with _quiet():
+        program = torch.onnx.export(
+            module.to("cpu"), examples, input_names=inputs, output_names=names, opset_version=OPSET, dynamo=True,
+            optimize=True, verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    return program.model_proto
+
+
+def _require_self_contained(stage: onnx.ModelProto, label: str) -> None:
+    """Cutting must not have left a stage that reads values of another one."""
+    known = {value.name for value in (*stage.graph.input, *stage.graph.initializer)} | {""}
+    for node in stage.graph.node:
+        missing = set(node.input) - known
+        if missing:
+            raise ModelFailed(f"the stage before {label} reads {sorted(missing)}, which no boundary carries")
+        known.update(node.output)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter tells of every optional package that is missing; none of it helps whoever runs this."""
+    loggers = [logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

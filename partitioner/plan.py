@@ -1,0 +1,20 @@
+"""Which arm a bundle recommends when the caller names none. Pure: measured codec entries in, an arm out."""
+
+from __future__ import annotations
+
+from wire.manifest import Arm, Chain
+
+# Relative L2 error at the tail's output that a default may cost: well under what changes a sure answer.
+MAX_FAITHFULNESS = 0.02
+
+
+def default_arm(chain: Chain, max_faithfulness: float = MAX_FAITHFULNESS) -> Arm:
+    """The arm with the fewest payload bytes among those at most that unfaithful; of equals, the least edge work."""
+    faithful = [entry for entry in chain.codecs if entry.faithfulness <= max_faithfulness]
+    best = min(faithful, key=lambda entry: (entry.payload_bytes, entry.split_point, entry.faithfulness))
+    return Arm(
+        modality=chain.modality,
+        shape_id=chain.input_shape.shape_id,
+        split_point=best.split_point,
+        codec=best.codec,
+    )
