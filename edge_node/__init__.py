@@ -1,0 +1,1 @@
+"""The edge half: media in, head, codec, stream, text out. Imports neither torch nor transformers."""

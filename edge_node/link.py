@@ -1,0 +1,228 @@
+"""The link to one cloud: a channel, its one long-lived stream, and the answers told apart by request id."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from importlib import metadata
+from typing import Any
+
+import grpc
+
+from wire import limits
+from wire.chunks import split
+from wire.codecs import all_codecs
+from wire.errors import CleaveError, MalformedMessage, TooLarge, Unavailable, from_failed, from_rpc_error
+from wire.v1 import inference_pb2 as pb
+from wire.v1 import inference_pb2_grpc as pb_grpc
+
+CONNECT_TIMEOUT_S = 10.0
+
+
+class CloudLink:
+    """Connects on first use, and again after a stream was lost. All methods belong to one event loop."""
+
+    def __init__(self, address: str, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+        self.address = address
+        self._timeout_s = connect_timeout_s
+        self._channel = grpc.aio.insecure_channel(address, options=grpc_channel_options())
+        self._stub = pb_grpc.InferenceStub(self._channel)
+        self._stream: _Stream | None = None
+        self._opening = asyncio.Lock()
+
+    async def describe(self) -> pb.DescribeReply:
+        """Raises Unavailable where nothing answers there, MalformedMessage where something else does."""
+        await self._reach()
+        try:
+            reply: pb.DescribeReply = await self._stub.Describe(pb.DescribeRequest(), timeout=self._timeout_s)
+            return reply
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self.address) from error
+
+    async def fetch(self, digest: str, path: str) -> AsyncIterator[pb.BundlePart]:
+        """One file of a bundle, in parts."""
+        call = self._stub.FetchBundle(pb.FetchBundleRequest(bundle_digest=digest, path=path))
+        try:
+            async for part in call:
+                yield part
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self.address) from error
+        finally:
+            call.cancel()
+
+    async def ask(self, opening: pb.Open, payload: bytes) -> AsyncIterator[pb.Down]:
+        """Sends a request with its one input's payload; gives what the cloud says of it, Done last.
+
+        Raises the CleaveError that the request failed with. A request that is left early is cancelled.
+        """
+        stream = await self._connected()
+        inbox = stream.subscribe(opening.request_id)
+        is_over = False
+        try:
+            await self._upload(stream, opening, payload)
+            while not is_over:
+                down = await inbox.get()
+                if isinstance(down, CleaveError):
+                    is_over = True
+                    raise down
+                is_over = down.WhichOneof("message") == "done"
+                yield down
+        finally:
+            stream.unsubscribe(opening.request_id)
+            if not is_over:
+                with contextlib.suppress(CleaveError):
+                    await stream.send(pb.Up(cancel=pb.Cancel(request_id=opening.request_id)))
+
+    async def close(self) -> None:
+        if self._stream is not None:
+            await self._stream.close()
+        await self._channel.close()
+
+    async def _upload(self, stream: _Stream, opening: pb.Open, payload: bytes) -> None:
+        """At once, without waiting for Need: no cloud holds these features yet."""
+        assert stream.limits is not None
+        if len(payload) > stream.limits.max_request_bytes:
+            raise TooLarge(
+                f"the features have {len(payload):,} bytes, and {self.address} takes "
+                f"{stream.limits.max_request_bytes:,}; use another split point or codec"
+            )
+        if len(payload) <= min(stream.limits.max_inline_bytes, limits.MAX_INLINE_BYTES):
+            opening.inputs[0].payload = payload
+            await stream.send(pb.Up(open=opening))
+            return
+        await stream.send(pb.Up(open=opening))
+        most = min(stream.limits.max_chunk_bytes, limits.MAX_CHUNK_BYTES)
+        for offset, data, crc32 in split(payload, most):
+            if not stream.is_subscribed(opening.request_id):
+                return
+            chunk = pb.Chunk(request_id=opening.request_id, offset=offset, data=bytes(data), crc32=crc32)
+            await stream.send(pb.Up(chunk=chunk))
+
+    async def _connected(self) -> _Stream:
+        async with self._opening:
+            if self._stream is None or self._stream.is_lost or self._stream.is_ending:
+                await self._reach()
+                self._stream = await _Stream.open(self._stub, self.address, self._timeout_s)
+            return self._stream
+
+    async def _reach(self) -> None:
+        try:
+            await asyncio.wait_for(self._channel.channel_ready(), self._timeout_s)
+        except TimeoutError:
+            raise Unavailable(
+                f"no cloud node answers at {self.address} within {self._timeout_s:g} s; is the address right, and "
+                "does `cleave cloud` run there?"
+            ) from None
+
+
+class _Stream:
+    """The long-lived call: one reader task hands every message to the request it belongs to."""
+
+    def __init__(self, call: Any, address: str) -> None:
+        self._call = call
+        self._address = address
+        self._inboxes: dict[str, asyncio.Queue[pb.Down | CleaveError]] = {}
+        self._sending = asyncio.Lock()
+        self._reader: asyncio.Task[None] | None = None
+        self.limits: pb.Limits | None = None
+        self.is_lost = False
+        # The cloud will close: what is open ends here, the next request connects anew.
+        self.is_ending = False
+
+    @classmethod
+    async def open(cls, stub: pb_grpc.InferenceStub, address: str, timeout_s: float) -> _Stream:
+        """Says Hello and waits for Welcome."""
+        stream = cls(stub.Stream(), address)
+        hello = pb.Hello(
+            protocol_version=limits.PROTOCOL_VERSION,
+            codecs=[str(codec) for codec in all_codecs()],
+            client_name="cleave",
+            client_version=metadata.version("cleave"),
+        )
+        await stream.send(pb.Up(hello=hello))
+        try:
+            first = await asyncio.wait_for(stream._call.read(), timeout_s)
+        except TimeoutError:
+            stream._call.cancel()
+            raise Unavailable(
+                f"{address} took a stream and did not welcome it within {timeout_s:g} s"
+            ) from None
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, address) from error
+        if first is grpc.aio.EOF or first.WhichOneof("message") != "welcome":
+            stream._call.cancel()
+            raise MalformedMessage(f"{address} did not answer Hello with Welcome; is it a cleave cloud node?")
+        stream.limits = first.welcome.limits
+        stream._reader = asyncio.create_task(stream._read())
+        return stream
+
+    def subscribe(self, request_id: str) -> asyncio.Queue[pb.Down | CleaveError]:
+        inbox: asyncio.Queue[pb.Down | CleaveError] = asyncio.Queue()
+        self._inboxes[request_id] = inbox
+        return inbox
+
+    def unsubscribe(self, request_id: str) -> None:
+        self._inboxes.pop(request_id, None)
+
+    def is_subscribed(self, request_id: str) -> bool:
+        """Whether the request is still open: False once the cloud has refused it."""
+        return request_id in self._inboxes and not self.is_lost
+
+    async def send(self, up: pb.Up) -> None:
+        if self.is_lost:
+            raise Unavailable(f"the stream to {self._address} is lost; ask again")
+        try:
+            async with self._sending:
+                await self._call.write(up)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self._address) from error
+        except asyncio.InvalidStateError as error:
+            raise Unavailable(f"the stream to {self._address} is closed; ask again") from error
+
+    async def close(self) -> None:
+        self.is_lost = True
+        self._call.cancel()
+        if self._reader is not None:
+            await asyncio.gather(self._reader, return_exceptions=True)
+
+    async def _read(self) -> None:
+        ending: CleaveError = Unavailable(f"{self._address} closed the stream; ask again")
+        try:
+            async for down in self._call:
+                self._hand_out(down)
+        except grpc.RpcError as error:
+            ending = from_rpc_error(error, self._address)
+        finally:
+            self.is_lost = True
+            for inbox in self._inboxes.values():
+                inbox.put_nowait(ending)
+
+    def _hand_out(self, down: pb.Down) -> None:
+        kind = down.WhichOneof("message")
+        if kind == "deltas":
+            for delta in down.deltas.deltas:
+                self._put(delta.request_id, pb.Down(deltas=pb.DeltaBatch(deltas=[delta])))
+        elif kind == "failed":
+            self._put(down.failed.request_id, from_failed(down.failed))
+        elif kind == "go_away":
+            self.is_ending = True
+        elif kind is not None and hasattr(getattr(down, kind), "request_id"):
+            self._put(getattr(down, kind).request_id, down)
+
+    def _put(self, request_id: str, item: pb.Down | CleaveError) -> None:
+        inbox = self._inboxes.get(request_id)
+        if inbox is None:
+            return
+        inbox.put_nowait(item)
+        if isinstance(item, CleaveError):
+            self.unsubscribe(request_id)
+
+
+def grpc_channel_options() -> list[tuple[str, int]]:
+    """The shared options, and a fast first failure: whoever asks wants to know now."""
+    return [
+        *limits.grpc_options(),
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 2000),
+    ]
