@@ -1,0 +1,1 @@
+"""The cloud half: features in, tail, fusion, decoder, tokens out."""

@@ -1,0 +1,50 @@
+"""The files of a served bundle, read in parts; only what the manifest lists is ever opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud_node.request import Served
+from wire.errors import BadInput, IncompatibleBundle
+from wire.limits import MAX_BUNDLE_PART_BYTES
+from wire.v1 import inference_pb2 as pb
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFiles:
+    """One bundle's folder; the manifest's own digest is the bundle's."""
+
+    folder: Path
+    served: Served
+
+    def parts(self, request: pb.FetchBundleRequest) -> Iterator[pb.BundlePart]:
+        """The parts of one file from an offset; raises IncompatibleBundle or BadInput before the first."""
+        if request.bundle_digest != self.served.bundle_digest:
+            raise IncompatibleBundle(
+                f"this cloud serves bundle {self.served.bundle_digest[:12]}, not {request.bundle_digest[:12]!r}"
+            )
+        sizes = {entry.path: (entry.num_bytes, entry.sha256) for entry in self.served.manifest.files}
+        manifest = self.folder / MANIFEST
+        sizes[MANIFEST] = (manifest.stat().st_size, self.served.bundle_digest)
+        if request.path not in sizes:
+            raise BadInput(f"bundle {request.bundle_digest[:12]} lists no file {request.path[:64]!r}")
+        num_bytes, sha256 = sizes[request.path]
+        if request.offset > num_bytes:
+            raise BadInput(f"{request.path} has {num_bytes:,} bytes, and the offset is {request.offset:,}")
+        stop = min(num_bytes, request.offset + request.length) if request.length else num_bytes
+        return self._read(request.path, request.offset, stop, num_bytes, bytes.fromhex(sha256))
+
+    def _read(self, path: str, start: int, stop: int, total: int, sha256: bytes) -> Iterator[pb.BundlePart]:
+        with (self.folder / path).open("rb") as file:
+            file.seek(start)
+            offset = start
+            while offset < stop or offset == start:
+                data = file.read(min(MAX_BUNDLE_PART_BYTES, stop - offset))
+                yield pb.BundlePart(path=path, offset=offset, total_bytes=total, sha256=sha256, data=data)
+                offset += len(data)
+                if not data:
+                    return

@@ -1,0 +1,85 @@
+"""What the cloud knows, as messages of the wire. Pure."""
+
+from __future__ import annotations
+
+from cloud_node.request import Bounds, Served
+from cloud_node.sequence import Finished, FinishReason, TextDelta
+from wire import limits
+from wire.codecs import codec_infos, parse_codec
+from wire.modality import modality_to_wire
+from wire.v1 import inference_pb2 as pb
+
+_FINISH_REASONS = {
+    FinishReason.STOP_TOKEN: pb.FINISH_REASON_STOP_TOKEN,
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+}
+
+
+def delta_message(request_id: str, delta: TextDelta) -> pb.Down:
+    message = pb.Delta(
+        request_id=request_id, text=delta.text, token_index=delta.token_index, num_tokens=delta.num_tokens
+    )
+    return pb.Down(deltas=pb.DeltaBatch(deltas=[message]))
+
+
+def done_message(request_id: str, finished: Finished) -> pb.Down:
+    times = finished.times
+    return pb.Down(
+        done=pb.Done(
+            request_id=request_id,
+            finish_reason=_FINISH_REASONS[finished.reason],
+            prompt_tokens=finished.prompt_tokens,
+            generated_tokens=finished.generated_tokens,
+            cache=pb.CACHE_MISS,
+            times=pb.StepTimes(**{name: getattr(times, name) for name in times.__dataclass_fields__}),
+        )
+    )
+
+
+def describe_reply(served: Served, bounds: Bounds, server_version: str) -> pb.DescribeReply:
+    arm = served.manifest.default_arm
+    codec = parse_codec(arm.codec)
+    model = pb.Model(
+        name=served.name,
+        bundle_digest=served.bundle_digest,
+        chains=[_chain(served)],
+        default_arm=pb.Arm(
+            modality=modality_to_wire(arm.modality),
+            shape_id=arm.shape_id,
+            split_point=arm.split_point,
+            codec_id=codec.codec_id,
+            setting=codec.setting,
+        ),
+    )
+    return pb.DescribeReply(
+        server_version=server_version,
+        protocol_version=limits.PROTOCOL_VERSION,
+        models=[model],
+        codecs=codec_infos(),
+        limits=bounds.limits.to_wire(),
+    )
+
+
+def _chain(served: Served) -> pb.Chain:
+    shape = served.chain.input_shape
+    return pb.Chain(
+        modality=modality_to_wire(served.chain.modality),
+        input_shape=pb.InputShape(
+            shape_id=shape.shape_id,
+            width=shape.width,
+            height=shape.height,
+            tensor=shape.tensor.spec().to_wire(),
+        ),
+        split_points=[
+            pb.SplitPoint(
+                index=point.index,
+                label=point.label,
+                boundary=[entry.spec().to_wire() for entry in point.tensors],
+                raw_bytes=point.raw_bytes,
+                served=point.index not in served.refused,
+                reason=served.refused.get(point.index, ""),
+            )
+            for point in served.chain.split_points
+        ],
+        tail_batching="one by one",
+    )

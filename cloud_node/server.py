@@ -1,0 +1,91 @@
+"""The cloud process: loads, probes, listens, and on SIGTERM drains within a set time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from importlib import metadata
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from cloud_node.bundle_files import BundleFiles
+from cloud_node.config import CloudConfig
+from cloud_node.engine import Engine, Runner
+from cloud_node.request import Served
+from cloud_node.service import InferenceService
+from cloud_node.stream import Host
+from wire.errors import BadInput
+from wire.limits import grpc_options
+from wire.v1 import inference_pb2 as pb
+from wire.v1 import inference_pb2_grpc as pb_grpc
+
+_log = logging.getLogger(__name__)
+
+SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Inference"].full_name
+
+
+class CloudServer:
+    """One listening cloud node. Made, started, drained and stopped on one event loop."""
+
+    def __init__(self, config: CloudConfig, served: Served, runner: Runner) -> None:
+        self._config = config
+        self._engine = Engine(runner, config.max_queue)
+        host = Host(self._engine, served, config.bounds, metadata.version("cleave"))
+        self._service = InferenceService(host, BundleFiles(config.bundle, served))
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(options=grpc_options())
+        pb_grpc.add_InferenceServicer_to_server(self._service, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self.address = ""
+
+    async def start(self) -> str:
+        """Listens; returns the address with its actual port. Raises BadInput where the address is taken."""
+        host, _, _ = self._config.listen.rpartition(":")
+        try:
+            port = self._server.add_insecure_port(self._config.listen)
+        except RuntimeError as error:
+            raise BadInput(f"cannot listen on {self._config.listen}; is the address taken?") from error
+        await self._server.start()
+        for name in ("", SERVICE_NAME):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self.address = f"{host}:{port}"
+        return self.address
+
+    async def drain(self) -> None:
+        """Takes nothing new, lets what was accepted end within `drain_s`, then stops."""
+        await self._health.enter_graceful_shutdown()
+        self._service.go_away("this cloud is closing", self._config.drain_s)
+        await self._service.finish(self._config.drain_s)
+        await self.stop(grace_s=1.0)
+
+    async def stop(self, grace_s: float = 0.0) -> None:
+        """Ends every stream and the engine."""
+        await self._server.stop(grace_s)
+        await self._engine.close()
+
+
+def run(config: CloudConfig, tell: Callable[[str], None]) -> None:
+    """Runs a cloud node until SIGTERM or SIGINT; `tell` gets the address once it is ready."""
+    from cloud_node.serving import serve
+    from splitmodel.loading import load
+
+    served, runner = serve(load(config.model), config.bundle, config.name)
+    asyncio.run(_run(config, served, runner, tell))
+
+
+async def _run(config: CloudConfig, served: Served, runner: Runner, tell: Callable[[str], None]) -> None:
+    server = CloudServer(config, served, runner)
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    tell(await server.start())
+    await ending.wait()
+    _log.info("draining, at most %g s", config.drain_s)
+    await server.drain()

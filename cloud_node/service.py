@@ -1,0 +1,71 @@
+"""The gRPC face of the cloud: calls in, domain calls out; the one place where errors become statuses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn
+
+from cloud_node.bundle_files import BundleFiles
+from cloud_node.messages import describe_reply
+from cloud_node.stream import EdgeStream, Host
+from wire.errors import CleaveError, Unavailable, status_of, to_trailer
+from wire.v1 import inference_pb2 as pb
+from wire.v1 import inference_pb2_grpc as pb_grpc
+
+_log = logging.getLogger(__name__)
+
+
+class InferenceService(pb_grpc.InferenceServicer):
+    """Serves every edge's stream, and the unary calls beside it."""
+
+    def __init__(self, host: Host, files: BundleFiles) -> None:
+        self._host = host
+        self._files = files
+        self._streams: set[EdgeStream] = set()
+        self._is_draining = False
+
+    def go_away(self, reason: str, drain_s: float) -> None:
+        """Tells every edge that this cloud will close; opens no further stream."""
+        self._is_draining = True
+        for stream in self._streams:
+            stream.go_away(reason, drain_s)
+
+    async def finish(self, timeout_s: float) -> None:
+        """Waits until no stream has an open request, at most that long."""
+        waiting = [asyncio.ensure_future(stream.idle.wait()) for stream in self._streams]
+        if waiting:
+            _, late = await asyncio.wait(waiting, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+
+    async def Stream(self, request_iterator: AsyncIterator[pb.Up], context: Any) -> AsyncIterator[pb.Down]:
+        if self._is_draining:
+            await _abort(
+                context, Unavailable("this cloud is closing; ask elsewhere or later", retry_after_s=5.0)
+            )
+        stream = EdgeStream(self._host)
+        self._streams.add(stream)
+        try:
+            async for down in stream.run(request_iterator):
+                yield down
+        except CleaveError as error:
+            await _abort(context, error)
+        finally:
+            self._streams.discard(stream)
+
+    async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeReply:
+        return describe_reply(self._host.served, self._host.bounds, self._host.server_version)
+
+    async def FetchBundle(self, request: pb.FetchBundleRequest, context: Any) -> AsyncIterator[pb.BundlePart]:
+        try:
+            for part in self._files.parts(request):
+                yield part
+        except CleaveError as error:
+            await _abort(context, error)
+
+
+async def _abort(context: Any, error: CleaveError) -> NoReturn:
+    await context.abort(status_of(error), str(error), to_trailer(error))
+    raise AssertionError("abort does not return")

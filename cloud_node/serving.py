@@ -1,0 +1,96 @@
+"""From a checkpoint and a bundle to a model that is served: digests compared, every split point probed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cloud_node.request import Served
+from cloud_node.runner import ModelRunner
+from splitmodel.adapters.generator import GeneratorWithEncoders
+from splitmodel.loading import Checkpoint
+from splitmodel.probe import ProbeData, first_logits, read_probe
+from wire.errors import IncompatibleBundle
+from wire.manifest import Manifest, bundle_digest, check_files, load_manifest
+
+_log = logging.getLogger(__name__)
+
+
+def open_bundle(folder: Path) -> tuple[Manifest, str]:
+    """A bundle's manifest and digest, after checking every file; raises a CleaveError where one is off."""
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise IncompatibleBundle(
+            f"{folder} holds no manifest.json; make a bundle with `cleave partition MODEL --out DIR`"
+        )
+    manifest = load_manifest(path)
+    check_files(folder, manifest)
+    return manifest, bundle_digest(path.read_bytes())
+
+
+def serve(checkpoint: Checkpoint, folder: Path, name: str = "") -> tuple[Served, ModelRunner]:
+    """The model as served; raises IncompatibleBundle where the bundle was made of other weights."""
+    manifest, digest = open_bundle(folder)
+    if manifest.weights_digest != checkpoint.weights_digest:
+        raise IncompatibleBundle(
+            f"the bundle in {folder} was made of other weights ({manifest.model}, {manifest.weights_digest[:12]}) "
+            f"than {checkpoint.name} ({checkpoint.weights_digest[:12]}); make it again with `cleave partition`"
+        )
+    adapter = GeneratorWithEncoders(checkpoint)
+    if adapter.processing.recipe().digest() != manifest.preprocessing_digest:
+        raise IncompatibleBundle(
+            f"the bundle in {folder} preprocesses pictures in another way than {checkpoint.name} does; make it "
+            "again with `cleave partition`"
+        )
+    probe = read_probe(folder / manifest.probe.path)
+    encoder = adapter.trace_encoder(probe.example())
+    runner = ModelRunner(adapter, encoder)
+    _check_boundaries(manifest, runner)
+    refused = _probe(manifest, probe, runner)
+    for index, reason in refused.items():
+        _log.warning("split point %d is not served: %s", index, reason)
+    return Served(name or manifest.model, manifest, digest, refused), runner
+
+
+def _check_boundaries(manifest: Manifest, runner: ModelRunner) -> None:
+    here = [(point.label, point.tensors) for point in runner.encoder.chain.split_points]
+    there = [
+        (point.label, tuple(entry.spec() for entry in point.tensors))
+        for point in manifest.chains[0].split_points
+    ]
+    if here != there:
+        differing = next(
+            (i for i, (a, b) in enumerate(zip(here, there, strict=False)) if a != b),
+            min(len(here), len(there)),
+        )
+        raise IncompatibleBundle(
+            f"this cloud cuts the model into {len(here)} split points and the bundle into {len(there)}, first "
+            f"different at {differing}; make the bundle again with the versions installed here"
+        )
+
+
+def _probe(manifest: Manifest, probe: ProbeData, runner: ModelRunner) -> dict[int, str]:
+    """Split points whose tail, run here on the bundle's features, misses the bundle's first logits."""
+    refused: dict[int, str] = {}
+    for point in manifest.chains[0].split_points:
+        error = max(
+            _logit_error(runner, probe, index, point.index, prompt)
+            for index, prompt in enumerate(manifest.probe.prompts)
+        )
+        if not error <= manifest.probe.tolerance:
+            refused[point.index] = (
+                f"its tail misses the probe's first logits by {error:.3g}, and {manifest.probe.tolerance:.3g} is allowed"
+            )
+    return refused
+
+
+def _logit_error(runner: ModelRunner, probe: ProbeData, index: int, split_point: int, prompt: str) -> float:
+    arrays: Sequence[np.ndarray] = probe.features(index, split_point)
+    features = runner.tail(arrays, split_point)
+    width, height = probe.size(index)
+    logits = first_logits(runner.adapter, runner.encoder, features, prompt, width, height)
+    return float(torch.max(torch.abs(logits - torch.from_numpy(probe.logits(index)))))

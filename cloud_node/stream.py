@@ -1,0 +1,279 @@
+"""One edge's stream: reads what comes up, keeps the requests that are open, and says what goes down.
+
+A request is *uploading* from its Open until its payload is whole, then a sequence in the engine, until one
+Done or Failed. A fault of the stream itself (no Hello, an unknown message) ends the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from cloud_node.engine import Engine
+from cloud_node.messages import delta_message, done_message
+from cloud_node.request import Bounds, Request, Served, parse_open
+from cloud_node.sequence import Event, Finished, Sequence, TextDelta
+from wire import limits
+from wire.chunks import Assembler
+from wire.errors import (
+    Cancelled,
+    CleaveError,
+    DeadlineExceeded,
+    MalformedMessage,
+    Overloaded,
+    Unavailable,
+    to_failed,
+)
+from wire.v1 import inference_pb2 as pb
+
+_log = logging.getLogger(__name__)
+
+HELLO_TIMEOUT_S = 10.0
+_ACK_EVERY_BYTES = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the streams of one cloud share."""
+
+    engine: Engine
+    served: Served
+    bounds: Bounds
+    server_version: str
+
+
+@dataclass(slots=True)
+class _Open:
+    """A request that is open on this stream."""
+
+    request: Request
+    deadline: asyncio.TimerHandle
+    upload: Assembler | None = None
+    acknowledged: int = 0
+    idle: asyncio.TimerHandle | None = None
+    sequence: Sequence | None = None
+
+
+class EdgeStream:
+    """The state of one stream. All methods run on the loop; `close` leaves nothing of it behind."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._open: dict[str, _Open] = {}
+        self._is_draining = False
+        # Bounded by what is open: each request's tokens are limited, and so is the number of open requests.
+        self._outbox: asyncio.Queue[pb.Down | None] = asyncio.Queue()
+        self._has_ended = False
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    async def run(self, messages: AsyncIterator[pb.Up]) -> AsyncIterator[pb.Down]:
+        """Everything that goes down this stream; raises a CleaveError where the stream itself is at fault."""
+        reader = asyncio.create_task(self._read(messages))
+        try:
+            while (down := await self._outbox.get()) is not None:
+                yield down
+            await reader
+        finally:
+            reader.cancel()
+            self.close()
+
+    def go_away(self, reason: str, drain_s: float) -> None:
+        """No new request from now on."""
+        self._is_draining = True
+        self._outbox.put_nowait(pb.Down(go_away=pb.GoAway(reason=reason, drain_s=drain_s)))
+
+    def close(self) -> None:
+        """The edge has gone: everything that it had open ends."""
+        for request_id in list(self._open):
+            self._end(request_id, Cancelled("the edge closed its stream"))
+
+    async def _read(self, messages: AsyncIterator[pb.Up]) -> None:
+        try:
+            await self._welcome(messages)
+            async for up in messages:
+                self._take(up)
+        except CleaveError as error:
+            self._outbox.put_nowait(pb.Down(failed=to_failed("", error)))
+            raise
+        finally:
+            self._has_ended = True
+            self._close_if_done()
+
+    async def _welcome(self, messages: AsyncIterator[pb.Up]) -> None:
+        try:
+            first = await asyncio.wait_for(anext(messages, None), HELLO_TIMEOUT_S)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"no Hello came within {HELLO_TIMEOUT_S:g} s of the stream's start"
+            ) from None
+        if first is None or first.WhichOneof("message") != "hello":
+            raise MalformedMessage("the first message of a stream is Hello, and this one was not")
+        if first.hello.protocol_version != limits.PROTOCOL_VERSION:
+            raise MalformedMessage(
+                f"the edge speaks protocol {first.hello.protocol_version}, and this cloud speaks "
+                f"{limits.PROTOCOL_VERSION}; install the same version of cleave on both"
+            )
+        self._outbox.put_nowait(
+            pb.Down(
+                welcome=pb.Welcome(
+                    protocol_version=limits.PROTOCOL_VERSION,
+                    server_version=self._host.server_version,
+                    limits=self._host.bounds.limits.to_wire(),
+                )
+            )
+        )
+
+    def _take(self, up: pb.Up) -> None:
+        match up.WhichOneof("message"):
+            case "open":
+                if up.open.request_id in self._open:
+                    raise MalformedMessage("an Open has the id of a request that is open; choose a new one")
+                self._guarded(up.open.request_id, lambda: self._start(up.open))
+            case "chunk":
+                self._guarded(up.chunk.request_id, lambda: self._add(up.chunk))
+            case "cancel":
+                self._end(up.cancel.request_id, Cancelled("the edge cancelled the request"))
+            case "ping":
+                pong = pb.Pong(nonce=up.ping.nonce, server_time_s=time.monotonic())
+                self._outbox.put_nowait(pb.Down(pong=pong))
+            case other:
+                raise MalformedMessage(
+                    f"an edge sends Open, Chunk, Cancel or Ping after its Hello, not {other}"
+                )
+
+    def _guarded(self, request_id: str, take: Callable[[], None]) -> None:
+        """One request's failure is its own message; the stream and the other requests go on."""
+        try:
+            take()
+        except CleaveError as error:
+            if request_id in self._open:
+                self._end(request_id, error)
+            else:
+                self._say_failed(request_id, error)
+
+    def _start(self, message: pb.Open) -> None:
+        if self._is_draining:
+            raise Unavailable("this cloud is closing; ask again elsewhere or later", retry_after_s=5.0)
+        if len(self._open) >= self._host.bounds.limits.max_open_requests:
+            most = self._host.bounds.limits.max_open_requests
+            raise Overloaded(f"this stream has {most} open requests, which is its limit", retry_after_s=1.0)
+        request = parse_open(message, self._host.served, self._host.bounds)
+        opened = _Open(request, self._later(request.deadline_s, request.request_id, self._expired(request)))
+        self._open[request.request_id] = opened
+        self.idle.clear()
+        opened.upload = Assembler(request.payload_bytes, self._host.bounds.limits.max_request_bytes)
+        item = message.inputs[0]
+        if item.payload or not item.total_bytes:
+            if item.payload:
+                opened.upload.add(0, item.payload, item.crc32)
+            self._acknowledge(opened)
+            return
+        self._outbox.put_nowait(pb.Down(need=pb.Need(request_id=request.request_id)))
+        self._expect_chunk(opened)
+
+    def _add(self, chunk: pb.Chunk) -> None:
+        opened = self._open.get(chunk.request_id)
+        if opened is None or opened.upload is None:
+            # It failed or was cancelled while this chunk was on its way.
+            return
+        if chunk.input_index != 0:
+            raise MalformedMessage(
+                f"a chunk is for input {chunk.input_index}, and the request has one input, 0"
+            )
+        opened.upload.add(chunk.offset, chunk.data, chunk.crc32)
+        self._expect_chunk(opened)
+        self._acknowledge(opened)
+
+    def _acknowledge(self, opened: _Open) -> None:
+        assert opened.upload is not None
+        received = opened.upload.received_bytes
+        if not opened.upload.is_complete and received - opened.acknowledged < _ACK_EVERY_BYTES:
+            return
+        opened.acknowledged = received
+        ack = pb.Ack(
+            request_id=opened.request.request_id, received_bytes=received, server_time_s=time.monotonic()
+        )
+        self._outbox.put_nowait(pb.Down(ack=ack))
+        if opened.upload.is_complete:
+            self._submit(opened)
+
+    def _submit(self, opened: _Open) -> None:
+        assert opened.upload is not None
+        payload = opened.upload.payload(opened.request.crc32)
+        opened.upload = None
+        if opened.idle is not None:
+            opened.idle.cancel()
+        request_id = opened.request.request_id
+        sequence = Sequence(opened.request, payload, lambda event: self._hear(request_id, sequence, event))
+        self._host.engine.submit(sequence)
+        opened.sequence = sequence
+
+    def _hear(self, request_id: str, sequence: Sequence, event: Event) -> None:
+        opened = self._open.get(request_id)
+        if opened is None or opened.sequence is not sequence:
+            return
+        match event:
+            case TextDelta():
+                self._outbox.put_nowait(delta_message(request_id, event))
+            case Finished():
+                self._forget(request_id)
+                self._outbox.put_nowait(done_message(request_id, event))
+                _log.info(
+                    "request %s done: %d tokens, %.3f s",
+                    request_id,
+                    event.generated_tokens,
+                    event.times.total_s,
+                )
+                self._close_if_done()
+            case CleaveError():
+                self._forget(request_id)
+                self._say_failed(request_id, event)
+
+    def _end(self, request_id: str, error: CleaveError) -> None:
+        """Ends an open request with `error`, wherever it is; an unknown one has ended already."""
+        opened = self._forget(request_id)
+        if opened is None:
+            return
+        if opened.sequence is not None:
+            self._host.engine.stop(opened.sequence, error)
+        self._say_failed(request_id, error)
+
+    def _forget(self, request_id: str) -> _Open | None:
+        opened = self._open.pop(request_id, None)
+        if opened is not None:
+            opened.deadline.cancel()
+            if opened.idle is not None:
+                opened.idle.cancel()
+        return opened
+
+    def _say_failed(self, request_id: str, error: CleaveError) -> None:
+        _log.info("request %s failed: %s", request_id[:64], error.code.name)
+        self._outbox.put_nowait(pb.Down(failed=to_failed(request_id[:64], error)))
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._open:
+            return
+        self.idle.set()
+        if self._has_ended:
+            self._outbox.put_nowait(None)
+
+    def _expect_chunk(self, opened: _Open) -> None:
+        if opened.idle is not None:
+            opened.idle.cancel()
+        idle_s = self._host.bounds.limits.upload_idle_s
+        error = DeadlineExceeded(f"no chunk came for {idle_s:g} s, so the upload was given up; ask again")
+        opened.idle = self._later(idle_s, opened.request.request_id, error)
+
+    def _later(self, delay_s: float, request_id: str, error: CleaveError) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(delay_s, self._end, request_id, error)
+
+    @staticmethod
+    def _expired(request: Request) -> CleaveError:
+        return DeadlineExceeded(
+            f"the request took longer than its deadline of {request.deadline_s:g} s; allow more, or ask for less"
+        )
