@@ -1,0 +1,22 @@
+"""The public Python API. Names load on first use: a device never imports what only the cloud needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_node.blocking import EdgeNode
+    from edge_node.node import AsyncEdgeNode
+    from wire.errors import CleaveError
+
+__all__ = ["AsyncEdgeNode", "CleaveError", "EdgeNode"]
+
+_HOMES = {"AsyncEdgeNode": "edge_node.node", "CleaveError": "wire.errors", "EdgeNode": "edge_node.blocking"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cleave' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

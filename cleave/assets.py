@@ -1,0 +1,24 @@
+"""Where the project's own models and sample pictures are: beside the package, or in the checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wire.errors import UnknownModel
+
+_PLACES = (Path(__file__).parent / "assets", Path(__file__).parent.parent / "assets")
+
+
+def assets_folder() -> Path:
+    """Raises UnknownModel where the installation came without them."""
+    for place in _PLACES:
+        if place.is_dir():
+            return place
+    raise UnknownModel(
+        "this installation came without assets; give a checkpoint directory instead of 'default'"
+    )
+
+
+def resolve_model(name: str) -> str:
+    """`default` becomes the default model's directory; other names stay."""
+    return str(assets_folder() / "default") if name == "default" else name
