@@ -4,7 +4,9 @@ import os
 import re
 from collections.abc import Sequence
 from hashlib import file_digest
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct
@@ -13,6 +15,9 @@ from wire.errors import Corrupt, IncompatibleBundle, MalformedMessage
 
 MAX_PATH_CHARS = 255
 MAX_PATH_DEPTH = 4
+
+# Absent flags are those that the operating system does not have.
+_OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 
 _ALLOWED = re.compile(r"[A-Za-z0-9._/-]+")
 
@@ -74,13 +79,7 @@ def _check_file(folder: Path, entry: FileEntry) -> None:
         path = path / part
         if path.is_symlink():
             raise IncompatibleBundle(f"bundle file {entry.path} is, or lies behind, a symbolic link; copy it")
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
-    except OSError as error:
-        raise IncompatibleBundle(
-            f"bundle file {entry.path} cannot be read: {error.strerror}; fetch it again"
-        ) from error
-    with os.fdopen(descriptor, "rb") as file:
+    with _open(path, entry.path) as file:
         num_bytes = os.fstat(file.fileno()).st_size
         if num_bytes != entry.num_bytes:
             raise Corrupt(
@@ -88,3 +87,17 @@ def _check_file(folder: Path, entry: FileEntry) -> None:
             )
         if file_digest(file, "sha256").hexdigest() != entry.sha256:
             raise Corrupt(f"bundle file {entry.path} does not have its SHA-256; fetch it again")
+
+
+def _open(path: Path, name: str) -> BufferedReader:
+    """A plain file, opened without following a link or waiting for a pipe's other end."""
+    try:
+        descriptor = os.open(path, _OPEN_FLAGS)
+        if not S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise IncompatibleBundle(f"bundle file {name} is not a plain file; fetch it again")
+    except OSError as error:
+        raise IncompatibleBundle(
+            f"bundle file {name} cannot be read: {error.strerror}; fetch it again"
+        ) from error
+    return os.fdopen(descriptor, "rb")

@@ -114,5 +114,7 @@ def split_codec_name(name: str) -> tuple[str, str]:
 def as_float32(array: Array) -> Array:
     """A float tensor as float32, which holds every float16 and bfloat16; float32 itself is not copied."""
     if DType.of(array) is DType.BFLOAT16:
-        return (array.astype(np.uint32) << 16).view(np.float32)
+        bits = array.astype(np.uint32)
+        bits <<= np.uint32(16)  # in place: no temporary, and a scalar stays an array
+        return bits.view(np.float32)
     return array.astype(np.float32, copy=False)

@@ -120,17 +120,21 @@ def to_bfloat16(values: Array) -> Array | None:
 
 
 def from_float32(values: Array, spec: TensorSpec) -> Array:
-    """float32 as the spec's float dtype. What a peer sent out of range may become infinite, as with `raw`."""
+    """float32, which may be overwritten, as the spec's float dtype.
+
+    What a peer sent out of range may become infinite, as with `raw`.
+    """
     if spec.dtype is DType.FLOAT32:
         return values
-    with np.errstate(over="ignore", invalid="ignore"):
-        if spec.dtype is DType.FLOAT16:
+    if spec.dtype is DType.FLOAT16:
+        with np.errstate(over="ignore", invalid="ignore"):
             return values.astype(DType.FLOAT16.numpy)
-        halves = to_bfloat16(values)
+    halves = to_bfloat16(values)
     if halves is not None:
         return halves
-    truncated = values.view(np.uint32) >> np.uint32(16)
-    return truncated.astype(DType.BFLOAT16.numpy)
+    bits = values.view(np.uint32)
+    bits >>= np.uint32(16)
+    return bits.astype(DType.BFLOAT16.numpy)
 
 
 def _half_step(array: Array, exact: DType, relative: float, smallest: float) -> Array | float:

@@ -1,9 +1,8 @@
 """One byte per number, symmetric, with one scale per channel or per token.
 
-scale = absmax / 127; q = round(x / scale), to nearest even, in -127..127; x' = q * scale. Channels are
-the indices of the last axis; a token is one vector along it. Coded: the scales (float32), then q (int8) in
-C order. Source: Jacob et al. 2018, arXiv:1712.05877, without zero point; per token,
-Yao et al. 2022, arXiv:2206.01861.
+scale = absmax / 127; q = round(x / scale), to nearest even, in -127..127; x' = q * scale. Channels are the
+indices of the last axis; a token is one vector along it. Coded: the scales (float32), then q (int8), C order.
+Source: Jacob et al. 2018, arXiv:1712.05877, without zero point; per token, Yao et al. 2022, arXiv:2206.01861.
 """
 
 from dataclasses import dataclass

@@ -62,8 +62,8 @@ class Zstd:
                     f"tensor {spec.name!r} is empty and has {data.nbytes} bytes; expected none"
                 )
             return self.inner.decode_tensor(data, spec)
-        shuffled = _decompress(data, expected, spec.name)
-        payload = _unshuffle(shuffled, self.inner.item_bytes(spec.dtype))
+        # Nested, so that the shuffled bytes are freed before the inner codec allocates.
+        payload = _unshuffle(_decompress(data, expected, spec.name), self.inner.item_bytes(spec.dtype))
         return self.inner.decode_tensor(payload, spec)
 
     def max_payload_bytes(self, spec: TensorSpec) -> int:
