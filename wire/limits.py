@@ -29,7 +29,7 @@ MAX_RANK = 8
 MAX_TENSORS = 64
 MAX_NAME_CHARS = 256
 MAX_ID_CHARS = 64
-# A manifest of 100 split points with 10 codecs each takes 0.4 MiB.
+# A manifest of 100 split points with 10 codecs each takes 0.3 MiB.
 MAX_MANIFEST_BYTES = 4 * MIB
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARS = 256
@@ -37,7 +37,7 @@ MAX_CONVERSATION_MESSAGES = 256
 MAX_MESSAGE_PARTS = 64
 KEY_BYTES = 32
 
-# An idle NAT entry lives 30 s or more in practice; a ping below that keeps the stream's path open.
+# Together: how long a link that died silently goes unnoticed. Pinging more often wakes a phone's radio.
 KEEPALIVE_S = 20.0
 KEEPALIVE_TIMEOUT_S = 10.0
 
