@@ -76,8 +76,11 @@ def verify(
 def cloud(
     model: Model,
     bundle: Annotated[
-        Path, typer.Option("--bundle", help="A bundle that `cleave partition` made of this model.")
-    ],
+        Path | None,
+        typer.Option(
+            "--bundle", help="What `cleave partition` made of this model; made and kept by itself without."
+        ),
+    ] = None,
     listen: Annotated[str, typer.Option(help="host:port; port 0 takes a free one.")] = "127.0.0.1:50051",
     name: Annotated[
         str, typer.Option(help="The name to serve the model under; the bundle's by default.")
@@ -90,18 +93,20 @@ def cloud(
 
     Without any authentication configured it should listen on loopback only.
     """
-    from cleave.assets import resolve_model
-    from cloud_node.config import CloudConfig
-    from cloud_node.server import run
+    from cleave.serving import serve_cloud
 
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    config = CloudConfig(
-        model=resolve_model(model), bundle=bundle, listen=listen, name=name, max_queue=max_queue,
-        default_deadline_s=deadline_s, drain_s=drain_s,
-    )  # fmt: skip
-    run(config, lambda address: print(f"listening on {address}", flush=True))
+    serve_cloud(
+        model,
+        bundle,
+        listen=listen,
+        name=name,
+        max_queue=max_queue,
+        default_deadline_s=deadline_s,
+        drain_s=drain_s,
+    )
 
 
 @app.command()
@@ -152,7 +157,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Run the main job: a cloud node and an edge node as two processes, questions about sample pictures."""
-    from cleave.demo import run_demo
+    from cleave.demo.main import run_demo
 
     if not run_demo(model, codec, as_json=as_json):
         raise typer.Exit(1)

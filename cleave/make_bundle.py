@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from PIL import Image
+
 from cleave.assets import resolve_model
 from cleave.terminal import print_table, progress_bars
 from cleave.verifying import Verification, print_verification, verify_halves
@@ -41,7 +43,7 @@ def make_bundle(
     return made
 
 
-def _pictures(folder: Path) -> list[object]:
+def _pictures(folder: Path) -> list[Image.Image]:
     if not folder.is_dir():
         raise BadInput(f"{folder} is no folder; give a folder of pictures to calibrate with")
     files = sorted(

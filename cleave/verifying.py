@@ -7,9 +7,10 @@ have to change the tokens.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -169,8 +170,8 @@ def _summarise(split_point: int, label: str, compared: Sequence[Comparison]) -> 
     )
 
 
-def _generate(adapter: GeneratorWithEncoders, inputs: dict[str, object], num_tokens: int) -> Generated:
-    prompt_tokens = inputs["input_ids"].shape[1]  # type: ignore[attr-defined]
+def _generate(adapter: GeneratorWithEncoders, inputs: Mapping[str, Any], num_tokens: int) -> Generated:
+    prompt_tokens = inputs["input_ids"].shape[1]
     output = adapter.generate(
         inputs, max_new_tokens=num_tokens, do_sample=False, output_logits=True, return_dict_in_generate=True
     )

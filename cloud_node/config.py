@@ -14,7 +14,6 @@ from wire.limits import Limits
 class CloudConfig:
     """One cloud process. `listen` is host:port; port 0 takes a free one."""
 
-    model: str
     bundle: Path
     listen: str = "127.0.0.1:50051"
     name: str = ""  # under which the model is served; its own name by default

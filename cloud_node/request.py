@@ -117,18 +117,19 @@ def parse_open(message: pb.Open, served: Served, bounds: Bounds) -> Request:
         raise BadInput(f"a request holds exactly one picture, and this one has {len(message.inputs)} inputs")
     item = message.inputs[0]
     codec, sizes = _payload(item, served, bounds)
+    asked_s = message.deadline_s if message.deadline_s > 0 else bounds.default_deadline_s
     return Request(
         request_id=message.request_id,
         prompt=_prompt(message, bounds),
         settings=_settings(message.settings, bounds),
-        deadline_s=min(message.deadline_s, bounds.max_deadline_s) if message.deadline_s > 0 else bounds.default_deadline_s,
+        deadline_s=min(asked_s, bounds.max_deadline_s),
         width=_side(item.image.width, "width"),
         height=_side(item.image.height, "height"),
         split_point=item.split_point,
         codec=str(codec),
         payload_sizes=sizes,
         crc32=item.crc32,
-    )  # fmt: skip
+    )
 
 
 def _payload(item: pb.Input, served: Served, bounds: Bounds) -> tuple[Codec, tuple[int, ...]]:

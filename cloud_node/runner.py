@@ -71,7 +71,7 @@ class ModelRunner:
         )
 
 
-class _Stopped(StoppingCriteria):  # type: ignore[misc]
+class _Stopped(StoppingCriteria):
     """Ends `generate` at the next token once its sequence is stopped."""
 
     def __init__(self, sequence: Sequence) -> None:
@@ -82,7 +82,7 @@ class _Stopped(StoppingCriteria):  # type: ignore[misc]
         return torch.full((input_ids.shape[0],), is_stopped, dtype=torch.bool, device=input_ids.device)
 
 
-class _Stream(BaseStreamer):  # type: ignore[misc]
+class _Stream(BaseStreamer):
     """Turns the ids that `generate` gives, the prompt's first, into deltas of whole characters."""
 
     def __init__(self, detokeniser: Detokeniser, emit: EmitDelta) -> None:

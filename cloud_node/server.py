@@ -17,7 +17,9 @@ from cloud_node.config import CloudConfig
 from cloud_node.engine import Engine, Runner
 from cloud_node.request import Served
 from cloud_node.service import InferenceService
+from cloud_node.serving import serve
 from cloud_node.stream import Host
+from splitmodel.loading import Checkpoint
 from wire.errors import BadInput
 from wire.limits import grpc_options
 from wire.v1 import inference_pb2 as pb
@@ -70,12 +72,9 @@ class CloudServer:
         await self._engine.close()
 
 
-def run(config: CloudConfig, tell: Callable[[str], None]) -> None:
+def run(config: CloudConfig, checkpoint: Checkpoint, tell: Callable[[str], None]) -> None:
     """Runs a cloud node until SIGTERM or SIGINT; `tell` gets the address once it is ready."""
-    from cloud_node.serving import serve
-    from splitmodel.loading import load
-
-    served, runner = serve(load(config.model), config.bundle, config.name)
+    served, runner = serve(checkpoint, config.bundle, config.name)
     asyncio.run(_run(config, served, runner, tell))
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-import torch
 
 from cloud_node.request import Served
 from cloud_node.runner import ModelRunner
 from splitmodel.adapters.generator import GeneratorWithEncoders
 from splitmodel.loading import Checkpoint
 from splitmodel.probe import ProbeData, first_logits, read_probe
+from splitmodel.tensors import from_numpy, relative_error
 from wire.errors import IncompatibleBundle
 from wire.manifest import Manifest, bundle_digest, check_files, load_manifest
 
@@ -74,23 +71,29 @@ def _check_boundaries(manifest: Manifest, runner: ModelRunner) -> None:
 
 
 def _probe(manifest: Manifest, probe: ProbeData, runner: ModelRunner) -> dict[int, str]:
-    """Split points whose tail, run here on the bundle's features, misses the bundle's first logits."""
+    """Split points whose tail, run here on the bundle's features, misses the bundle's results."""
     refused: dict[int, str] = {}
     for point in manifest.chains[0].split_points:
         error = max(
-            _logit_error(runner, probe, index, point.index, prompt)
+            _probe_error(runner, probe, index, point.index, prompt)
             for index, prompt in enumerate(manifest.probe.prompts)
         )
         if not error <= manifest.probe.tolerance:
             refused[point.index] = (
-                f"its tail misses the probe's first logits by {error:.3g}, and {manifest.probe.tolerance:.3g} is allowed"
+                f"its tail misses the probe by {error:.3g}, and {manifest.probe.tolerance:.3g} is allowed"
             )
     return refused
 
 
-def _logit_error(runner: ModelRunner, probe: ProbeData, index: int, split_point: int, prompt: str) -> float:
-    arrays: Sequence[np.ndarray] = probe.features(index, split_point)
-    features = runner.tail(arrays, split_point)
+def _probe_error(runner: ModelRunner, probe: ProbeData, index: int, split_point: int, prompt: str) -> float:
+    """Relative L2 error at the tail's output or at the first logits, whichever is larger."""
+    chain = runner.encoder.chain
+    features = runner.tail(probe.features(index, split_point), split_point)
+    specs = chain.split_points[-1].tensors
+    expected = [
+        from_numpy(a, spec) for a, spec in zip(probe.features(index, chain.num_stages), specs, strict=True)
+    ]
     width, height = probe.size(index)
     logits = first_logits(runner.adapter, runner.encoder, features, prompt, width, height)
-    return float(torch.max(torch.abs(logits - torch.from_numpy(probe.logits(index)))))
+    at_end = relative_error([tensor.cpu() for tensor in features], expected)
+    return max(at_end, relative_error([logits], [probe.logits(index)]))

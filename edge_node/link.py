@@ -189,7 +189,7 @@ class _Stream:
     async def _read(self) -> None:
         ending: CleaveError = Unavailable(f"{self._address} closed the stream; ask again")
         try:
-            async for down in self._call:
+            while (down := await self._call.read()) is not grpc.aio.EOF:
                 self._hand_out(down)
         except grpc.RpcError as error:
             ending = from_rpc_error(error, self._address)

@@ -34,7 +34,7 @@ def _apply(step: object, values: Array) -> Array:
         case Resize():
             return _resized(values, step.height, step.width, step.resample)
         case ResizeShortestEdge():
-            height, width = _shortest_edge_size(*values.shape[:2], step.shortest_edge)
+            height, width = _shortest_edge_size(values.shape[0], values.shape[1], step.shortest_edge)
             return _resized(values, height, width, step.resample)
         case CenterCrop():
             return _center_crop(values, step.height, step.width)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from splitmodel.chain import Chain
-from splitmodel.tensors import from_numpy, to_numpy
+from splitmodel.tensors import from_numpy, relative_error, to_numpy
 from wire.codecs import Codec, all_codecs, decode, encode
 from wire.errors import BadInput
 from wire.manifest import CodecEntry
@@ -38,14 +37,6 @@ def calibrate(
             values = [chain.run(tensors, split_point, split_point + 1) for tensors in values]
         advance()
     return entries
-
-
-def relative_error(values: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
-    """Relative L2 error over all tensors of a boundary together."""
-    pairs = [(a.double(), b.double()) for a, b in zip(values, reference, strict=True)]
-    difference = sum(float(torch.sum((a - b) ** 2)) for a, b in pairs)
-    norm = sum(float(torch.sum(b**2)) for _, b in pairs)
-    return float(np.sqrt(difference / norm)) if norm else float(difference > 0)
 
 
 def _measure(

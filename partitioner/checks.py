@@ -41,7 +41,7 @@ def check_preprocessing(
         values = preprocess(recipe, picture)
         if values.shape != reference.shape or not np.array_equal(values, reference):
             raise BadInput(
-                f"the model's image processor does something that the recipe {[type(s).__name__ for s in recipe.steps]} "
+                "the model's image processor does something that the recipe of "
                 f"does not express (differs on a {picture.width} x {picture.height} picture); this model cannot be "
                 "partitioned"
             )

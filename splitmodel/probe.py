@@ -43,9 +43,9 @@ class ProbeData:
         count = sum(name.startswith(prefix) for name in self.tensors)
         return [to_numpy(self.tensors[f"{prefix}{position}"]) for position in range(count)]
 
-    def logits(self, index: int) -> NDArray[np.float32]:
-        """The logits of a picture's first token."""
-        return to_numpy(self.tensors[f"logits/{index}"])
+    def logits(self, index: int) -> Tensor:
+        """The logits of a picture's first token, [vocabulary] float32."""
+        return self.tensors[f"logits/{index}"]
 
 
 def make_probe(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -25,3 +27,11 @@ def from_numpy(array: NDArray[Any], spec: TensorSpec) -> Tensor:
     owned = array if array.flags.writeable and array.flags.c_contiguous else np.array(array, order="C")
     tensor = torch.from_numpy(owned)
     return tensor.view(torch.bfloat16) if spec.dtype is DType.BFLOAT16 else tensor
+
+
+def relative_error(values: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
+    """Relative L2 error over all tensors of a boundary together."""
+    pairs = [(a.double(), b.double()) for a, b in zip(values, reference, strict=True)]
+    difference = sum(float(torch.sum((a - b) ** 2)) for a, b in pairs)
+    norm = sum(float(torch.sum(b**2)) for _, b in pairs)
+    return sqrt(difference / norm) if norm else float(difference > 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -44,7 +45,7 @@ class Trace:
 
     @property
     def outputs(self) -> list[fx.Node]:
-        return list(self.module.graph.output_node().args[0])
+        return list(self.module.graph.output_node().args[0])  # type: ignore[arg-type]
 
 
 def trace(fn: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor], root: nn.Module) -> Trace:
@@ -116,7 +117,7 @@ def fold_constants(module: fx.GraphModule) -> None:
     """
     graph = module.graph
     live = depends_on_input(graph)
-    values: dict[fx.Node, object] = {}
+    values: dict[fx.Node, Any] = {}
     folded = 0
     for node in list(graph.nodes):
         if node in live or node.op == "output":
@@ -135,7 +136,7 @@ def fold_constants(module: fx.GraphModule) -> None:
 
 
 @torch.no_grad()
-def _constant_value(module: fx.GraphModule, node: fx.Node, values: dict[fx.Node, object]) -> object:
+def _constant_value(module: fx.GraphModule, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
     if node.op == "get_attr":
         return getattr(module, str(node.target))
     assert callable(node.target), f"a constant is a get_attr or a call, got {node.op}"

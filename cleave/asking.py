@@ -1,0 +1,55 @@
+"""`cleave ask`: one question about one picture, streamed as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from edge_node.blocking import EdgeNode
+from edge_node.bundle_store import Progress as FetchProgress
+from edge_node.report import AnswerReport
+
+
+def ask_and_print(cloud: str, question: str, image: Path, *, as_json: bool, **options: Any) -> None:
+    """Prints the answer as it comes, and what it cost to standard error; or one JSON object at its end."""
+    with _fetch_bar() as progress, EdgeNode(cloud, progress=progress) as edge:
+        answer = edge.ask(question, image, **options)
+        for text in answer:
+            if not as_json:
+                print(text, end="", flush=True)
+    if as_json:
+        print(json.dumps({**answer.report.to_dict(), "image": str(image), "ok": True}))
+        return
+    print()
+    print(summary(answer.report), file=sys.stderr)
+
+
+def summary(report: AnswerReport) -> str:
+    """One line: the arm, the bytes, the times."""
+    ms = report.ms
+    return (
+        f"split {report.split_point} ({report.split_label}), {report.codec}: {report.uploaded_bytes:,} bytes sent "
+        f"(JPEG {report.jpeg_bytes:,}); encode {ms['encode']:.0f} ms, first token {ms['first_token']:.0f} ms, "
+        f"total {ms['total']:.0f} ms"
+    )
+
+
+@contextlib.contextmanager
+def _fetch_bar() -> Iterator[FetchProgress]:
+    """A bar while files of the head are fetched; nothing where none is, or where nobody looks."""
+    console = Console(stderr=True)
+    columns = (TextColumn("fetching {task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
+        task = bars.add_task("the head", visible=False, total=None)
+
+        def report(path: str, done: int, total: int) -> None:
+            bars.update(task, description=path, completed=done, total=total, visible=True)
+
+        yield report

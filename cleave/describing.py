@@ -1,0 +1,96 @@
+"""`cleave describe`: what a cloud serves."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cleave.terminal import print_table
+from edge_node.blocking import EdgeNode
+from wire.modality import modality_from_wire
+from wire.tensors import DType
+from wire.v1 import inference_pb2 as pb
+
+
+def describe_and_print(cloud: str, *, as_json: bool) -> None:
+    """Prints models, split points, codecs and limits, as tables or as one JSON object."""
+    with EdgeNode(cloud) as edge:
+        reply = edge.describe()
+    described = to_dict(reply)
+    if as_json:
+        print(json.dumps(described))
+        return
+    for model in described["models"]:
+        _print_model(model)
+    rows = [
+        (c["codec"], ", ".join(c["settings"]), "yes" if c["lossless"] else "no") for c in described["codecs"]
+    ]
+    print_table("codecs", ("codec", "settings", "lossless"), rows)
+    print_table(
+        "limits", ("limit", "value"), [(name, f"{value:,}") for name, value in described["limits"].items()]
+    )
+    print(f"{cloud}: cleave {reply.server_version}, protocol {reply.protocol_version}")
+
+
+def to_dict(reply: pb.DescribeReply) -> dict[str, Any]:
+    """The reply as plain values."""
+    return {
+        "server_version": reply.server_version,
+        "protocol_version": reply.protocol_version,
+        "models": [_model(model) for model in reply.models],
+        "codecs": [
+            {
+                "codec": codec.codec_id,
+                "settings": [s for s in codec.settings if s],
+                "lossless": codec.lossless,
+            }
+            for codec in reply.codecs
+        ],
+        "limits": {field.name: value for field, value in reply.limits.ListFields()},
+    }
+
+
+def _model(model: pb.Model) -> dict[str, Any]:
+    arm = model.default_arm
+    return {
+        "name": model.name,
+        "bundle": model.bundle_digest,
+        "default": {"split_point": arm.split_point, "codec_id": arm.codec_id, "setting": arm.setting},
+        "chains": [
+            {
+                "modality": modality_from_wire(chain.modality),
+                "input_shape": chain.input_shape.shape_id,
+                "tail_batching": chain.tail_batching,
+                "split_points": [_split_point(point) for point in chain.split_points],
+            }
+            for chain in model.chains
+        ],
+    }
+
+
+def _split_point(point: pb.SplitPoint) -> dict[str, Any]:
+    tensors = [
+        {"name": tensor.name, "dtype": DType.from_wire(tensor.dtype).value, "shape": list(tensor.dims)}
+        for tensor in point.boundary
+    ]
+    return {
+        "index": point.index, "label": point.label, "raw_bytes": point.raw_bytes, "tensors": tensors,
+        "served": point.served, "reason": point.reason,
+    }  # fmt: skip
+
+
+def _print_model(model: dict[str, Any]) -> None:
+    for chain in model["chains"]:
+        rows = [
+            (
+                point["index"],
+                point["label"],
+                " + ".join(f"{t['dtype']} {t['shape']}" for t in point["tensors"]),
+                point["raw_bytes"],
+                "yes" if point["served"] else point["reason"],
+                "default" if point["index"] == model["default"]["split_point"] else "",
+            )
+            for point in chain["split_points"]
+        ]
+        title = f"{model['name']} ({model['bundle'][:12]}): {chain['modality']} {chain['input_shape']}"
+        print_table(title, ("split", "label", "tensors", "raw bytes", "served", ""), rows)
