@@ -173,7 +173,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Run an experiment: prints a table, writes bench/results/NAME.json, exits 1 when a bar is missed."""
-    from cleave.benchmarks import run_benchmark
+    from bench.command import run_benchmark
 
     if not run_benchmark(name, quick=quick, data=data, as_json=as_json):
         raise typer.Exit(1)

@@ -10,7 +10,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from cloud_node.sequence import Event, Finished, Sequence
+from cloud_node.sequence import Emit, Event, Finished, Sequence
 from wire.errors import CleaveError, ModelFailed, Overloaded
 
 _log = logging.getLogger(__name__)
@@ -19,11 +19,7 @@ _log = logging.getLogger(__name__)
 class Runner(Protocol):
     """Runs a sequence to its end on the caller's thread, telling of each delta."""
 
-    def run(self, sequence: Sequence, emit: EmitDelta) -> Finished: ...
-
-
-class EmitDelta(Protocol):
-    def __call__(self, event: Event, /) -> None: ...
+    def run(self, sequence: Sequence, emit: Emit) -> Finished: ...
 
 
 class Engine:

@@ -13,9 +13,8 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from cloud_node.detokenise import Detokeniser
-from cloud_node.engine import EmitDelta
 from cloud_node.request import Settings
-from cloud_node.sequence import Finished, FinishReason, Sequence, TextDelta
+from cloud_node.sequence import Emit, Finished, FinishReason, Sequence, TextDelta
 from splitmodel.adapters.generator import Encoder, GeneratorWithEncoders
 from splitmodel.tensors import from_numpy
 from wire.codecs import decode, parse_codec
@@ -29,7 +28,7 @@ class ModelRunner:
         self.encoder = encoder
         self._stop_ids = _stop_ids(adapter.model.generation_config.eos_token_id)
 
-    def run(self, sequence: Sequence, emit: EmitDelta) -> Finished:
+    def run(self, sequence: Sequence, emit: Emit) -> Finished:
         """Codec, tail, prefill and decode; ends early once the sequence is stopped."""
         request, times = sequence.request, sequence.times
         started = time.monotonic()
@@ -85,7 +84,7 @@ class _Stopped(StoppingCriteria):
 class _Stream(BaseStreamer):
     """Turns the ids that `generate` gives, the prompt's first, into deltas of whole characters."""
 
-    def __init__(self, detokeniser: Detokeniser, emit: EmitDelta) -> None:
+    def __init__(self, detokeniser: Detokeniser, emit: Emit) -> None:
         self._detokeniser = detokeniser
         self._emit = emit
         self._is_prompt = True

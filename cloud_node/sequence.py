@@ -48,6 +48,7 @@ class Finished:
 
 
 Event = TextDelta | Finished | CleaveError
+Emit = Callable[[Event], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +60,7 @@ class Sequence:
 
     request: Request
     payload: memoryview
-    emit: Callable[[Event], None]
+    emit: Emit
     submitted_s: float = 0.0
     times: StepTimes = field(default_factory=StepTimes)
     _stopped_by: CleaveError | None = None

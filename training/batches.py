@@ -16,17 +16,18 @@ from training import dense
 from training.easy_vqa import Picture
 from training.model import Shape
 from training.packing import Packed, pack
-from training.questions import questions
+from training.questions import Question, questions
 from training.scenes import SIDE, scene
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one step learns from."""
+    """What one step learns from; no questions while only the tower learns."""
 
     pixels: Tensor  # [batch, 3, SIDE, SIDE] float32, -1 to 1
-    targets: Tensor  # [batch, P, 4] int64
-    packed: Packed
+    targets: Tensor  # [batch, P, 5] int64
+    packed: Packed | None
+    kinds: tuple[tuple[str, ...], ...]  # of each picture's questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,31 +37,39 @@ class Mixture:
     shape: Shape
     tokenizer: PreTrainedTokenizerFast
     easy_vqa: Sequence[Picture]
-    size: int = 32
-    num_questions: int = 6
+    num_questions: int = 8
     easy_share: float = 0.2
 
-    def batch(self, step: int, seed: int) -> Batch:
-        """The batch of a step, always the same one: a resumed run sees what an uninterrupted one would."""
-        rng = random.Random(seed * 1_000_003 + step)
-        num_easy = round(self.size * self.easy_share) if self.easy_vqa else 0
-        first = seed * (1 << 32) + step * self.size
-        scenes = [scene(first + index) for index in range(self.size - num_easy)]
-        images = [one.image for one in scenes]
-        targets = [dense.targets(one, self.shape.patch) for one in scenes]
-        asked = [questions(one, self.num_questions) for one in scenes]
+    def batch(self, first: int, size: int, *, has_questions: bool = True) -> Batch:
+        """The batch of scenes from seed `first` on, always the same one: a resumed run sees what an
+        uninterrupted one would. Without questions the scenes are crowded."""
+        rng = random.Random(first)
+        num_easy = round(size * self.easy_share) if self.easy_vqa else 0
+        pixels, targets, asked = [], [], []
+        for seed in range(first, first + size - num_easy):
+            one = scene(seed, is_crowded=not has_questions)
+            pixels.append(np.asarray(one.image))
+            targets.append(dense.targets(one, self.shape.patch))
+            asked.append(questions(one, self.num_questions) if has_questions else [])
         for _ in range(num_easy):
             picture = self.easy_vqa[rng.randrange(len(self.easy_vqa))]
-            images.append(_varied(picture.image, rng))
-            targets.append(dense.nothing_known(self.shape.num_patches))
+            pixels.append(np.asarray(_varied(picture.image, rng)))
+            targets.append(dense.easy_targets(pixels[-1], picture.shape, self.shape.patch))
             asked.append(rng.sample(picture.questions, min(self.num_questions, len(picture.questions))))
-        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
-        return Batch(
-            pixels.permute(0, 3, 1, 2).float() / 127.5 - 1, torch.stack(targets), pack(asked, self.tokenizer)
-        )
+        return self._stacked(pixels, targets, asked if has_questions else [])
+
+    def _stacked(
+        self, pixels: list[np.ndarray], targets: list[Tensor], asked: list[list[Question]]
+    ) -> Batch:
+        stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        kinds = tuple(tuple(question.kind for question in row) for row in asked)
+        return Batch(stacked, torch.stack(targets), pack(asked, self.tokenizer) if asked else None, kinds)
 
 
 def _varied(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Mirrored and turned at random, as no easy-VQA question asks where; to SIDE as the processor does it."""
+    """Mirrored and moved at random, as no easy-VQA question asks where; to SIDE as the processor does it."""
     image = ImageOps.mirror(image) if rng.random() < 0.5 else image
-    return image.rotate(90 * rng.randrange(4)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    ground = image.getpixel((0, 0))
+    shift = (rng.randint(-4, 4), rng.randint(-4, 4))
+    moved = image.rotate(0, translate=shift, fillcolor=ground) if rng.random() < 0.3 else image
+    return moved.resize((SIDE, SIDE), Image.Resampling.BICUBIC)

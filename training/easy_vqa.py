@@ -13,6 +13,17 @@ from PIL import Image
 from training.questions import Question
 
 KIND = "easy-vqa"
+SHAPES = ("circle", "rectangle", "triangle")
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (255, 0, 0),
+    "green": (0, 255, 0),
+    "blue": (0, 0, 255),
+    "yellow": (255, 255, 0),
+    "black": (0, 0, 0),
+    "gray": (128, 128, 128),
+    "teal": (0, 128, 128),
+    "brown": (165, 42, 42),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +32,11 @@ class Picture:
 
     image: Image.Image
     questions: tuple[Question, ...]
+
+    @property
+    def shape(self) -> str | None:
+        """The one shape in it, where a question gives it away."""
+        return next((question.answer for question in self.questions if question.answer in SHAPES), None)
 
 
 def read_easy_vqa(archive: Path, split: str) -> list[Picture]:

@@ -95,7 +95,8 @@ def _colour(things: tuple[Thing, ...], rng: np.random.Generator) -> Iterator[Que
 
 def _shape(things: tuple[Thing, ...], rng: np.random.Generator) -> Iterator[Question]:
     for thing in _unique_colours(things):
-        text = _pick(rng, f"What is the {thing.colour} thing?", f"Which shape is {thing.colour}?")
+        other = f"Which {'thing' if thing.kind == DIGIT else 'shape'} is {thing.colour}?"
+        text = _pick(rng, f"What is the {thing.colour} thing?", other)
         yield Question("shape", text, thing.kind)
     thing = things[int(rng.integers(len(things)))]
     yield Question("shape", f"What is {at(thing)}?", thing.kind)

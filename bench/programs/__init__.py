@@ -1,0 +1,1 @@
+"""Whole programs that `footprint` compares: one process each, from start to first answer."""
