@@ -58,18 +58,13 @@ class Mixture:
             asked.append(rng.sample(picture.questions, min(self.num_questions, len(picture.questions))))
         return self._stacked(pixels, targets, asked if has_questions else [])
 
-    def _stacked(
-        self, pixels: list[np.ndarray], targets: list[Tensor], asked: list[list[Question]]
-    ) -> Batch:
+    def _stacked(self, pixels: list[np.ndarray], targets: list[Tensor], asked: list[list[Question]]) -> Batch:
         stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
         kinds = tuple(tuple(question.kind for question in row) for row in asked)
         return Batch(stacked, torch.stack(targets), pack(asked, self.tokenizer) if asked else None, kinds)
 
 
 def _varied(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Mirrored and moved at random, as no easy-VQA question asks where; to SIDE as the processor does it."""
+    """Mirrored at random, as no easy-VQA question asks where; to SIDE as the processor does it."""
     image = ImageOps.mirror(image) if rng.random() < 0.5 else image
-    ground = image.getpixel((0, 0))
-    shift = (rng.randint(-4, 4), rng.randint(-4, 4))
-    moved = image.rotate(0, translate=shift, fillcolor=ground) if rng.random() < 0.3 else image
-    return moved.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    return image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)

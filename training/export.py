@@ -10,10 +10,11 @@ from typing import Annotated
 
 import torch
 import typer
+from transformers import PreTrainedTokenizerFast
 
 from training.model import Shape, make_model, make_processor
-from training.tokenizer import make_tokenizer
-from training.train import CHECKPOINT
+from training.tokenizer import TOKENIZER
+from training.trainer import CHECKPOINT
 
 
 def main(
@@ -21,7 +22,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Where the checkpoint goes; its model card stays.")],
 ) -> None:
     """Write config, weights (float16), tokenizer and processor."""
-    tokenizer = make_tokenizer()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(run / TOKENIZER)
     model = make_model(Shape(), tokenizer, seed=0)
     state = torch.load(run / CHECKPOINT, map_location="cpu", weights_only=True)
     model.load_state_dict(state["average"])

@@ -65,6 +65,8 @@ def make_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> L
         tie_word_embeddings=False,
     )  # fmt: skip
     model = LlavaForConditionalGeneration(config)
+    # On a CPU the fused attention's backward pass is the slower one; what is saved does not name either.
+    model.set_attn_implementation("eager")
     model.generation_config = GenerationConfig(
         do_sample=False, max_new_tokens=MAX_ANSWER_TOKENS, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

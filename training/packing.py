@@ -28,6 +28,10 @@ class Packed:
     segments: Tensor  # [batch, T] int64: which question a token belongs to, -1 for padding
     positions: Tensor  # [batch, T] int64: within its question, from 0
 
+    def to(self, device: torch.device | str) -> Packed:
+        columns = (self.token_ids, self.labels, self.segments, self.positions)
+        return Packed(*(column.to(device) for column in columns))
+
 
 def pack(batch: Sequence[Sequence[Question]], tokenizer: PreTrainedTokenizerFast) -> Packed:
     """One row per picture."""

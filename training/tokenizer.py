@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from training.questions import questions
 from training.scenes import COLOURS, scene
 
+TOKENIZER = "tokenizer"  # the folder in a run's folder: its weights mean nothing with another tokenizer
 VOCABULARY = 512
 _NUM_SCENES = 1500
 # easy-VQA's words beyond ours.
