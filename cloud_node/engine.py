@@ -69,6 +69,7 @@ class Engine:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         self._worker.shutdown(wait=True, cancel_futures=True)
+        self._running = None
 
     async def _loop(self) -> None:
         while True:
@@ -86,14 +87,19 @@ class Engine:
         def emit(event: Event) -> None:
             loop.call_soon_threadsafe(sequence.emit, event)
 
+        outcome = await loop.run_in_executor(self._worker, self._run, sequence, emit)
+        if sequence.stopped_by is not None:
+            return sequence.stopped_by
+        if isinstance(outcome, Finished):
+            outcome.times.total_s = time.monotonic() - sequence.submitted_s
+        return outcome
+
+    def _run(self, sequence: Sequence, emit: Emit) -> Event:
+        """On the worker's thread. Errors are returned: a future cannot carry a StopIteration, and would never end."""
         try:
-            finished = await loop.run_in_executor(self._worker, self._runner.run, sequence, emit)
+            return self._runner.run(sequence, emit)
         except CleaveError as error:
             return error
         except Exception as error:  # whatever a model raises ends its own sequence only
             _log.exception("request %s failed inside the model", sequence.request.request_id)
             return ModelFailed(f"the model failed on this request ({type(error).__name__}); the others go on")
-        if sequence.stopped_by is not None:
-            return sequence.stopped_by
-        finished.times.total_s = time.monotonic() - sequence.submitted_s
-        return finished

@@ -117,12 +117,11 @@ def parse_open(message: pb.Open, served: Served, bounds: Bounds) -> Request:
         raise BadInput(f"a request holds exactly one picture, and this one has {len(message.inputs)} inputs")
     item = message.inputs[0]
     codec, sizes = _payload(item, served, bounds)
-    asked_s = message.deadline_s if message.deadline_s > 0 else bounds.default_deadline_s
     return Request(
         request_id=message.request_id,
         prompt=_prompt(message, bounds),
         settings=_settings(message.settings, bounds),
-        deadline_s=min(asked_s, bounds.max_deadline_s),
+        deadline_s=_deadline_s(message.deadline_s, bounds),
         width=_side(item.image.width, "width"),
         height=_side(item.image.height, "height"),
         split_point=item.split_point,
@@ -169,6 +168,14 @@ def _prompt(message: pb.Open, bounds: Bounds) -> str:
     if not message.text.strip():
         raise BadInput("the prompt is empty; ask a question")
     return message.text
+
+
+def _deadline_s(asked_s: float, bounds: Bounds) -> float:
+    if not asked_s >= 0:
+        raise BadInput(
+            f"the deadline is {asked_s:g} s, and it must be above 0; leave it out for the cloud's own"
+        )
+    return min(asked_s or bounds.default_deadline_s, bounds.max_deadline_s)
 
 
 def _settings(message: pb.GenerationSettings, bounds: Bounds) -> Settings:

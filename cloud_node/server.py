@@ -39,7 +39,8 @@ class CloudServer:
         host = Host(self._engine, served, config.bounds, metadata.version("cleave"))
         self._service = InferenceService(host, BundleFiles(config.bundle, served))
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=grpc_options())
+        # Without the second option another process could listen on the same port, and take half of the calls.
+        self._server = grpc.aio.server(options=[*grpc_options(), ("grpc.so_reuseport", 0)])
         pb_grpc.add_InferenceServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)

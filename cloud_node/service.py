@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, NoReturn
 
 from cloud_node.bundle_files import BundleFiles
 from cloud_node.messages import describe_reply
 from cloud_node.stream import EdgeStream, Host
-from wire.errors import CleaveError, Unavailable, status_of, to_trailer
+from wire.errors import CleaveError, Internal, Unavailable, status_of, to_trailer
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
@@ -33,12 +34,16 @@ class InferenceService(pb_grpc.InferenceServicer):
             stream.go_away(reason, drain_s)
 
     async def finish(self, timeout_s: float) -> None:
-        """Waits until no stream has an open request, at most that long."""
+        """Waits until no stream has an open request, at most that long; then ends the streams."""
         waiting = [asyncio.ensure_future(stream.idle.wait()) for stream in self._streams]
         if waiting:
             _, late = await asyncio.wait(waiting, timeout=timeout_s)
             for task in late:
                 task.cancel()
+        for stream in self._streams:
+            stream.finish(
+                Unavailable("the cloud closed before the answer was whole; ask again", retry_after_s=5.0)
+            )
 
     async def Stream(self, request_iterator: AsyncIterator[pb.Up], context: Any) -> AsyncIterator[pb.Down]:
         if self._is_draining:
@@ -48,9 +53,10 @@ class InferenceService(pb_grpc.InferenceServicer):
         stream = EdgeStream(self._host)
         self._streams.add(stream)
         try:
-            async for down in stream.run(request_iterator):
-                yield down
-        except CleaveError as error:
+            async with aclosing(stream.run(request_iterator)) as messages:
+                async for down in messages:
+                    yield down
+        except Exception as error:
             await _abort(context, error)
         finally:
             self._streams.discard(stream)
@@ -62,10 +68,14 @@ class InferenceService(pb_grpc.InferenceServicer):
         try:
             for part in self._files.parts(request):
                 yield part
-        except CleaveError as error:
+        except Exception as error:
             await _abort(context, error)
 
 
-async def _abort(context: Any, error: CleaveError) -> NoReturn:
+async def _abort(context: Any, error: Exception) -> NoReturn:
+    if not isinstance(error, CleaveError):
+        # gRPC would tell the peer its text, which may hold paths or a user's data.
+        _log.error("a call failed", exc_info=error)
+        error = Internal(f"unforeseen {type(error).__name__}; the cloud's log says more")
     await context.abort(status_of(error), str(error), to_trailer(error))
     raise AssertionError("abort does not return")

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 
 from cloud_node.engine import Engine
 from cloud_node.messages import delta_message, done_message
+from cloud_node.outbox import Outbox
 from cloud_node.request import Bounds, Request, Served, parse_open
 from cloud_node.sequence import Event, Finished, Sequence, TextDelta
 from wire import limits
@@ -22,6 +23,7 @@ from wire.errors import (
     Cancelled,
     CleaveError,
     DeadlineExceeded,
+    IncompatibleBundle,
     MalformedMessage,
     Overloaded,
     Unavailable,
@@ -32,7 +34,7 @@ from wire.v1 import inference_pb2 as pb
 _log = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S = 10.0
-_ACK_EVERY_BYTES = 256 << 10
+_ACK_EVERY_CHUNKS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class _Open:
     request: Request
     deadline: asyncio.TimerHandle
     upload: Assembler | None = None
-    acknowledged: int = 0
+    unacknowledged: int = 0  # chunks
     idle: asyncio.TimerHandle | None = None
     sequence: Sequence | None = None
 
@@ -64,19 +66,19 @@ class EdgeStream:
         self._host = host
         self._open: dict[str, _Open] = {}
         self._is_draining = False
-        # Bounded by what is open: each request's tokens are limited, and so is the number of open requests.
-        self._outbox: asyncio.Queue[pb.Down | None] = asyncio.Queue()
+        self._outbox = Outbox()
         self._has_ended = False
         self.idle = asyncio.Event()
         self.idle.set()
 
-    async def run(self, messages: AsyncIterator[pb.Up]) -> AsyncIterator[pb.Down]:
+    async def run(self, messages: AsyncIterator[pb.Up]) -> AsyncGenerator[pb.Down, None]:
         """Everything that goes down this stream; raises a CleaveError where the stream itself is at fault."""
         reader = asyncio.create_task(self._read(messages))
         try:
-            while (down := await self._outbox.get()) is not None:
+            async for down in self._outbox.messages():
                 yield down
-            await reader
+            if reader.done():
+                await reader
         finally:
             reader.cancel()
             self.close()
@@ -84,20 +86,30 @@ class EdgeStream:
     def go_away(self, reason: str, drain_s: float) -> None:
         """No new request from now on."""
         self._is_draining = True
-        self._outbox.put_nowait(pb.Down(go_away=pb.GoAway(reason=reason, drain_s=drain_s)))
+        self._outbox.put(pb.Down(go_away=pb.GoAway(reason=reason, drain_s=drain_s)))
+
+    def finish(self, error: CleaveError) -> None:
+        """The cloud closes: what is still open ends with `error`, and then the stream."""
+        self._end_all(error)
+        self._has_ended = True
+        self._close_if_done()
 
     def close(self) -> None:
         """The edge has gone: everything that it had open ends."""
-        for request_id in list(self._open):
-            self._end(request_id, Cancelled("the edge closed its stream"))
+        self._end_all(Cancelled("the edge closed its stream"))
 
     async def _read(self, messages: AsyncIterator[pb.Up]) -> None:
         try:
             await self._welcome(messages)
             async for up in messages:
                 self._take(up)
+                await self._outbox.room()
+            for request_id in [name for name, opened in self._open.items() if opened.upload is not None]:
+                error = MalformedMessage("the edge ended its stream before the upload was whole")
+                self._end(request_id, error)
         except CleaveError as error:
-            self._outbox.put_nowait(pb.Down(failed=to_failed("", error)))
+            self._end_all(error)
+            self._outbox.put(pb.Down(failed=to_failed("", error)))
             raise
         finally:
             self._has_ended = True
@@ -113,11 +125,11 @@ class EdgeStream:
         if first is None or first.WhichOneof("message") != "hello":
             raise MalformedMessage("the first message of a stream is Hello, and this one was not")
         if first.hello.protocol_version != limits.PROTOCOL_VERSION:
-            raise MalformedMessage(
+            raise IncompatibleBundle(
                 f"the edge speaks protocol {first.hello.protocol_version}, and this cloud speaks "
                 f"{limits.PROTOCOL_VERSION}; install the same version of cleave on both"
             )
-        self._outbox.put_nowait(
+        self._outbox.put(
             pb.Down(
                 welcome=pb.Welcome(
                     protocol_version=limits.PROTOCOL_VERSION,
@@ -139,7 +151,7 @@ class EdgeStream:
                 self._end(up.cancel.request_id, Cancelled("the edge cancelled the request"))
             case "ping":
                 pong = pb.Pong(nonce=up.ping.nonce, server_time_s=time.monotonic())
-                self._outbox.put_nowait(pb.Down(pong=pong))
+                self._outbox.put(pb.Down(pong=pong))
             case other:
                 raise MalformedMessage(
                     f"an edge sends Open, Chunk, Cancel or Ping after its Hello, not {other}"
@@ -172,7 +184,7 @@ class EdgeStream:
                 opened.upload.add(0, item.payload, item.crc32)
             self._acknowledge(opened)
             return
-        self._outbox.put_nowait(pb.Down(need=pb.Need(request_id=request.request_id)))
+        self._outbox.put(pb.Down(need=pb.Need(request_id=request.request_id)))
         self._expect_chunk(opened)
 
     def _add(self, chunk: pb.Chunk) -> None:
@@ -185,19 +197,21 @@ class EdgeStream:
                 f"a chunk is for input {chunk.input_index}, and the request has one input, 0"
             )
         opened.upload.add(chunk.offset, chunk.data, chunk.crc32)
+        opened.unacknowledged += 1
         self._expect_chunk(opened)
         self._acknowledge(opened)
 
     def _acknowledge(self, opened: _Open) -> None:
         assert opened.upload is not None
-        received = opened.upload.received_bytes
-        if not opened.upload.is_complete and received - opened.acknowledged < _ACK_EVERY_BYTES:
+        if not opened.upload.is_complete and opened.unacknowledged < _ACK_EVERY_CHUNKS:
             return
-        opened.acknowledged = received
+        opened.unacknowledged = 0
         ack = pb.Ack(
-            request_id=opened.request.request_id, received_bytes=received, server_time_s=time.monotonic()
+            request_id=opened.request.request_id,
+            received_bytes=opened.upload.received_bytes,
+            server_time_s=time.monotonic(),
         )
-        self._outbox.put_nowait(pb.Down(ack=ack))
+        self._outbox.put(pb.Down(ack=ack))
         if opened.upload.is_complete:
             self._submit(opened)
 
@@ -218,10 +232,10 @@ class EdgeStream:
             return
         match event:
             case TextDelta():
-                self._outbox.put_nowait(delta_message(request_id, event))
+                self._outbox.put(delta_message(request_id, event))
             case Finished():
                 self._forget(request_id)
-                self._outbox.put_nowait(done_message(request_id, event))
+                self._outbox.put(done_message(request_id, event))
                 _log.info(
                     "request %s done: %d tokens, %.3f s",
                     request_id,
@@ -242,6 +256,10 @@ class EdgeStream:
             self._host.engine.stop(opened.sequence, error)
         self._say_failed(request_id, error)
 
+    def _end_all(self, error: CleaveError) -> None:
+        for request_id in list(self._open):
+            self._end(request_id, error)
+
     def _forget(self, request_id: str) -> _Open | None:
         opened = self._open.pop(request_id, None)
         if opened is not None:
@@ -252,7 +270,7 @@ class EdgeStream:
 
     def _say_failed(self, request_id: str, error: CleaveError) -> None:
         _log.info("request %s failed: %s", request_id[:64], error.code.name)
-        self._outbox.put_nowait(pb.Down(failed=to_failed(request_id[:64], error)))
+        self._outbox.put(pb.Down(failed=to_failed(request_id[:64], error)))
         self._close_if_done()
 
     def _close_if_done(self) -> None:
@@ -260,7 +278,7 @@ class EdgeStream:
             return
         self.idle.set()
         if self._has_ended:
-            self._outbox.put_nowait(None)
+            self._outbox.end()
 
     def _expect_chunk(self, opened: _Open) -> None:
         if opened.idle is not None:

@@ -1,0 +1,167 @@
+"""What an Open may ask: every field that does not match the bundle or the limits is refused, by its own error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from cloud_node.request import Bounds, Request, Served, parse_open
+from tests.kit.clouds import limits
+from tests.kit.talking import opening
+from wire.errors import (
+    BadInput,
+    CleaveError,
+    IncompatibleBundle,
+    MalformedMessage,
+    TooLarge,
+    UnknownCodec,
+    UnknownModel,
+    UnknownSplitPoint,
+)
+from wire.v1 import inference_pb2 as pb
+
+BOUNDS = Bounds(limits(max_prompt_chars=100, max_new_tokens=32), default_deadline_s=60, max_deadline_s=600)
+
+Change = Callable[[pb.Open], object]
+
+
+def parsed(served: Served, change: Change = lambda message: None, bounds: Bounds = BOUNDS) -> Request:
+    message = opening(served, "What is this?")
+    change(message)
+    return parse_open(message, served, bounds)
+
+
+def _input(**fields: object) -> Change:
+    def change(message: pb.Open) -> None:
+        for name, value in fields.items():
+            setattr(message.inputs[0], name, value)
+
+    return change
+
+
+def _header(**fields: object) -> Change:
+    def change(message: pb.Open) -> None:
+        for name, value in fields.items():
+            setattr(message.inputs[0].tensors[0], name, value)
+
+    return change
+
+
+def _open(**fields: object) -> Change:
+    def change(message: pb.Open) -> None:
+        for name, value in fields.items():
+            setattr(message, name, value)
+
+    return change
+
+
+def _settings(**fields: object) -> Change:
+    return lambda message: message.settings.MergeFrom(pb.GenerationSettings(**fields))  # type: ignore[arg-type]
+
+
+def _unsized(message: pb.Open) -> None:
+    message.inputs[0].image.width = 0
+
+
+def _other_dims(message: pb.Open) -> None:
+    message.inputs[0].tensors[0].dims[:] = [1, 16, 1 << 40]
+
+
+def _twice(message: pb.Open) -> None:
+    message.inputs.add().CopyFrom(message.inputs[0])
+
+
+def test_right_open_becomes_a_request(served: Served) -> None:
+    request = parsed(served)
+    assert (request.request_id, request.prompt, request.split_point) == ("r1", "What is this?", 1)
+    assert (request.width, request.height, request.codec) == (64, 48, "raw")
+    assert (request.payload_sizes, request.payload_bytes) == ((512, 16), 528)
+    assert (request.deadline_s, request.settings.max_new_tokens) == (60, 32)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (_open(request_id=""), MalformedMessage),
+        (_open(request_id="a b"), MalformedMessage),
+        (_open(request_id="a" * 65), MalformedMessage),
+        (_open(model="another"), UnknownModel),
+        (_open(bundle_digest="0" * 64), IncompatibleBundle),
+        (_open(bundle_digest=""), IncompatibleBundle),
+        (_open(text=""), BadInput),
+        (_open(text=" \n\t"), BadInput),
+        (_open(text="x" * 101), TooLarge),
+        (lambda message: message.ClearField("prompt"), BadInput),
+        (lambda message: message.conversation.messages.add(), BadInput),
+        (_open(deadline_s=-1.0), BadInput),
+        (_open(deadline_s=float("nan")), BadInput),
+        (lambda message: message.ClearField("inputs"), BadInput),
+        (_twice, BadInput),
+        (_input(modality=pb.MODALITY_AUDIO), BadInput),
+        (_input(shape_id="8x8"), BadInput),
+        (_input(split_point=3), UnknownSplitPoint),
+        (_input(split_point=4_000_000_000), UnknownSplitPoint),
+        (_input(split_point=2), MalformedMessage),
+        (_input(codec_id="jpeg"), UnknownCodec),
+        (_input(setting="token"), UnknownCodec),
+        (_input(total_bytes=527), MalformedMessage),
+        (_input(payload=b"short"), MalformedMessage),
+        (_unsized, MalformedMessage),
+        (_header(name="other"), MalformedMessage),
+        (_header(dtype=pb.DTYPE_FLOAT16), MalformedMessage),
+        (_header(dtype=99), MalformedMessage),
+        (_other_dims, TooLarge),
+        (_header(payload_bytes=513), MalformedMessage),
+        (_header(payload_bytes=1 << 63), MalformedMessage),
+        (lambda message: message.inputs[0].tensors.pop(), MalformedMessage),
+        (_settings(max_new_tokens=0), BadInput),
+        (_settings(max_new_tokens=33), BadInput),
+        (_settings(max_new_tokens=4, min_new_tokens=5), BadInput),
+        (_settings(temperature=float("nan")), BadInput),
+        (_settings(temperature=-1.0), BadInput),
+        (_settings(top_p=0.0), BadInput),
+        (_settings(repetition_penalty=0.0), BadInput),
+        (_settings(stop=["."]), BadInput),
+    ],
+)
+def test_open_that_does_not_match_is_refused_by_its_own_error(
+    served: Served, change: Change, error: type[CleaveError]
+) -> None:
+    with pytest.raises(error) as refused:
+        parsed(served, change)
+    assert type(refused.value) is error
+
+
+def test_refused_split_point_says_why(served: Served) -> None:
+    served.refused[1] = "its tail misses the probe"
+    with pytest.raises(UnknownSplitPoint, match="its tail misses the probe"):
+        parsed(served)
+
+
+def test_features_over_the_limit_are_refused(served: Served) -> None:
+    bounds = Bounds(limits(max_request_bytes=527), 60, 600)
+    with pytest.raises(TooLarge, match="527"):
+        parsed(served, bounds=bounds)
+
+
+def test_inline_features_over_the_limit_are_refused(served: Served) -> None:
+    with pytest.raises(TooLarge, match="send chunks"):
+        parsed(served, bounds=Bounds(limits(max_inline_bytes=100), 60, 600))
+
+
+@pytest.mark.parametrize(("asked", "got"), [(0.0, 60.0), (5.0, 5.0), (10_000.0, 600.0)])
+def test_deadline_is_what_was_asked_within_the_operators_bounds(
+    served: Served, asked: float, got: float
+) -> None:
+    assert parsed(served, _open(deadline_s=asked)).deadline_s == got
+
+
+def test_settings_become_arguments_of_generate_and_absent_ones_stay_the_models_own(served: Served) -> None:
+    greedy = parsed(served, _settings(max_new_tokens=4, temperature=0.0)).settings
+    assert greedy.generate_arguments() == {"max_new_tokens": 4, "do_sample": False}
+    sampled = parsed(served, _settings(temperature=0.5, top_k=3, seed=1)).settings
+    assert sampled.generate_arguments() == {
+        "max_new_tokens": 32, "do_sample": True, "temperature": 0.5, "top_k": 3,
+    }  # fmt: skip
+    assert parsed(served).settings.generate_arguments() == {"max_new_tokens": 32}

@@ -1,0 +1,122 @@
+"""The wire spoken by hand: a stream without an edge node, for tests of what a peer may and may not send."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+from zlib import crc32
+
+import grpc
+
+from cloud_node.request import Served
+from wire.limits import PROTOCOL_VERSION
+from wire.tensors import make_headers
+from wire.v1 import inference_pb2 as pb
+from wire.v1 import inference_pb2_grpc as pb_grpc
+
+
+class Talk:
+    """One stream to a cloud, message by message."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+
+    async def hello(self, version: int = PROTOCOL_VERSION) -> None:
+        await self.say(hello=pb.Hello(protocol_version=version))
+
+    async def welcomed(self) -> pb.Welcome:
+        """Says Hello and hears Welcome."""
+        await self.hello()
+        welcome = await self.hear("welcome")
+        assert isinstance(welcome, pb.Welcome)
+        return welcome
+
+    async def say(self, **message: Any) -> None:
+        await self.call.write(pb.Up(**message))
+
+    async def next(self) -> pb.Down:
+        down = await self.call.read()
+        assert down is not grpc.aio.EOF, "the stream ended"
+        return down
+
+    async def hear(self, kind: str, request_id: str | None = None) -> Any:
+        """The next message of a kind, of a request if one is named; others are passed over."""
+        while True:
+            down = await self.next()
+            if down.WhichOneof("message") == kind:
+                message = getattr(down, kind)
+                if request_id is None or message.request_id == request_id:
+                    return message
+
+    async def text(self, request_id: str) -> str:
+        """The whole answer to a request; fails where the request failed."""
+        text = ""
+        while True:
+            down = await self.next()
+            match down.WhichOneof("message"):
+                case "deltas":
+                    text += "".join(d.text for d in down.deltas.deltas if d.request_id == request_id)
+                case "failed" if down.failed.request_id == request_id:
+                    raise AssertionError(f"{request_id} failed: {down.failed.message}")
+                case "done" if down.done.request_id == request_id:
+                    return text
+
+    async def status(self) -> grpc.StatusCode:
+        """How the stream ends, whatever is said before."""
+        with contextlib.suppress(grpc.RpcError):
+            while await self.call.read() is not grpc.aio.EOF:
+                pass
+        return await self.call.code()
+
+
+@contextlib.asynccontextmanager
+async def channel(address: str) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(address) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def talk(address: str) -> AsyncIterator[Talk]:
+    """A stream on a connection of its own."""
+    async with channel(address) as made:
+        call = pb_grpc.InferenceStub(made).Stream()
+        try:
+            yield Talk(call)
+        finally:
+            call.cancel()
+
+
+def opening(
+    served: Served,
+    text: str,
+    *,
+    request_id: str = "r1",
+    split_point: int = 1,
+    payload: bytes | None = None,
+    is_inline: bool = True,
+    deadline_s: float = 0.0,
+) -> pb.Open:
+    """An Open that is right in every field; its payload is zeros unless given."""
+    specs = served.chain.split_points[split_point].specs()
+    data = bytes(sum(spec.num_bytes for spec in specs)) if payload is None else payload
+    item = pb.Input(
+        modality=pb.MODALITY_IMAGE,
+        image=pb.ImageSize(width=64, height=48),
+        shape_id=served.chain.input_shape.shape_id,
+        split_point=split_point,
+        codec_id="raw",
+        tensors=make_headers(specs, [spec.num_bytes for spec in specs]),
+        total_bytes=len(data),
+        crc32=crc32(data),
+        payload=data if is_inline else b"",
+    )
+    return pb.Open(
+        request_id=request_id, model=served.name, bundle_digest=served.bundle_digest, text=text,
+        deadline_s=deadline_s, inputs=[item],
+    )  # fmt: skip
+
+
+def chunk(request_id: str, offset: int, data: bytes, **changes: Any) -> pb.Chunk:
+    fields: dict[str, Any] = {"offset": offset, "data": data, "crc32": crc32(data), **changes}
+    return pb.Chunk(request_id=request_id, **fields)
