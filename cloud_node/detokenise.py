@@ -35,7 +35,10 @@ class Detokeniser:
         text = self._decode(self._token_ids[self._window :])
         if text.endswith(_REPLACEMENT) and not is_last:
             return None
-        self._window, self._said = self._said, len(self._token_ids)
+        if len(text) > len(said):
+            # A window of tokens without text would forget what stood before them, and with it a word's space.
+            self._window = self._said
+        self._said = len(self._token_ids)
         return text[len(said) :]
 
     def _decode(self, token_ids: list[int]) -> str:
