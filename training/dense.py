@@ -17,8 +17,8 @@ from training import easy_vqa
 from training.packing import IGNORED
 from training.scenes import COLOURS, DIGIT, SHAPES, SIDE, SIZES, Scene, Thing
 
-_KINDS = ("nothing", *SHAPES, DIGIT, "rectangle")
-_ALL_COLOURS = tuple(dict.fromkeys([*COLOURS, *easy_vqa.COLOURS]))
+KINDS = ("nothing", *SHAPES, DIGIT, "rectangle")
+ALL_COLOURS = tuple(dict.fromkeys([*COLOURS, *easy_vqa.COLOURS]))
 _NUM_DIGITS = 10
 _NUM_PLACES = 9
 _LEAST_COVER = 0.3  # of a patch, by a thing's box
@@ -33,7 +33,7 @@ class DenseHeads(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        counts = (len(_KINDS), len(_ALL_COLOURS), len(SIZES), _NUM_DIGITS, _NUM_PLACES)
+        counts = (len(KINDS), len(ALL_COLOURS), len(SIZES), _NUM_DIGITS, _NUM_PLACES)
         self.heads = nn.ModuleList(nn.Linear(width, count) for count in counts)
 
     def forward(self, patches: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,8 +70,8 @@ def easy_targets(pixels: NDArray[np.uint8], shape: str | None, patch: int) -> Te
     strongest = pixels[rows, columns][contrast[rows, columns] >= np.quantile(contrast[rows, columns], 0.5)]
     middle = np.median(strongest, axis=0)
     colour = min(easy_vqa.COLOURS, key=lambda name: float(np.abs(middle - easy_vqa.COLOURS[name]).sum()))
-    kind = IGNORED if shape is None else _KINDS.index(shape)
-    result[_covered(box, patch)] = (kind, _ALL_COLOURS.index(colour), IGNORED, IGNORED, IGNORED)
+    kind = IGNORED if shape is None else KINDS.index(shape)
+    result[_covered(box, patch)] = (kind, ALL_COLOURS.index(colour), IGNORED, IGNORED, IGNORED)
     return torch.from_numpy(result.reshape(-1, result.shape[-1]))
 
 
@@ -95,4 +95,4 @@ def _covered(box: Box, patch: int) -> NDArray[np.bool_]:
 def _values(thing: Thing) -> tuple[int, ...]:
     size = IGNORED if thing.kind == DIGIT else SIZES.index(thing.size)
     digit = IGNORED if thing.digit is None else thing.digit
-    return (_KINDS.index(thing.kind), _ALL_COLOURS.index(thing.colour), size, digit, thing.place)
+    return (KINDS.index(thing.kind), ALL_COLOURS.index(thing.colour), size, digit, thing.place)

@@ -17,19 +17,26 @@ from training.tokenizer import TOKENIZER
 from training.trainer import CHECKPOINT
 
 
+def export(run: Path, out: Path) -> int:
+    """Config, weights (float16), tokenizer and processor; returns the step they are from."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(run / TOKENIZER)
+    state = torch.load(run / CHECKPOINT, map_location="cpu", weights_only=True)
+    shape = Shape(**state["shape"])
+    model = make_model(shape, tokenizer, seed=0)
+    model.load_state_dict(state["average"])
+    model.half().save_pretrained(out)
+    make_processor(shape, tokenizer).save_pretrained(out)
+    return int(state["done"])
+
+
 def main(
     run: Annotated[Path, typer.Option(help="The folder that training wrote.")],
     out: Annotated[Path, typer.Option(help="Where the checkpoint goes; its model card stays.")],
 ) -> None:
-    """Write config, weights (float16), tokenizer and processor."""
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(run / TOKENIZER)
-    model = make_model(Shape(), tokenizer, seed=0)
-    state = torch.load(run / CHECKPOINT, map_location="cpu", weights_only=True)
-    model.load_state_dict(state["average"])
-    model.half().save_pretrained(out)
-    make_processor(Shape(), tokenizer).save_pretrained(out)
+    """Write the checkpoint."""
+    step = export(run, out)
     size = sum(path.stat().st_size for path in out.iterdir())
-    print(f"step {state['done']}: {out}, {size:,} bytes")
+    print(f"step {step}: {out}, {size:,} bytes")
 
 
 if __name__ == "__main__":

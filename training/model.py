@@ -23,7 +23,7 @@ MAX_ANSWER_TOKENS = 64
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}"
-    "{% endfor %}\n{% endfor %}"
+    "{% endfor %}{{ '\n' }}{% endfor %}"
 )
 
 

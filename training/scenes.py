@@ -152,11 +152,15 @@ def _digits() -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
     return (data.images * (255 / 16)).astype(np.uint8), data.target, held_out
 
 
+def digit_candidates(value: int, *, is_held_out: bool) -> NDArray[np.int64]:
+    """Which of scikit-learn's pictures show that digit and are, or are not, held out."""
+    _, targets, held_out = _digits()
+    return np.flatnonzero((targets == value) & (held_out == is_held_out))
+
+
 def _digit_mask(value: int, pixels: int, rng: np.random.Generator, is_held_out: bool) -> Image.Image:
     """A handwritten digit, slanted, stretched and turned a little; its strokes are opaque."""
-    images, targets, held_out = _digits()
-    candidates = np.flatnonzero((targets == value) & (held_out == is_held_out))
-    image = Image.fromarray(images[int(rng.choice(candidates))])
+    image = Image.fromarray(_digits()[0][int(rng.choice(digit_candidates(value, is_held_out=is_held_out)))])
     side, slant = 8 / pixels, float(rng.uniform(-0.12, 0.12))
     wide, high = rng.uniform(0.92, 1.12, 2) * side
     middle = (pixels - 1) / 2

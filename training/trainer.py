@@ -10,7 +10,7 @@ import copy
 import math
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,7 @@ class Trainer:
         self.optimiser.step()
         self.done += 1
         self._spread_weights()
+        self._update_average()
         return {name: sum(result[name] for result in results) / len(results) for name in results[0]}
 
     def _shard(self, replica: Any, first: int, size: int, has_questions: bool) -> dict[str, float]:
@@ -117,6 +118,9 @@ class Trainer:
     def _spread_weights(self) -> None:
         for master, one in zip(self._masters, self._replicas[0].parameters(), strict=True):
             one.copy_(master)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
         keep = min(self.schedule.average, self.done / (self.done + 10))
         for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
             mean.lerp_(value, 1 - keep)
@@ -125,7 +129,8 @@ class Trainer:
         """Whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: getattr(self, name).state_dict() for name in _STATE}
-        torch.save({**state, "done": self.done}, folder / f"{CHECKPOINT}.part")
+        state |= {"done": self.done, "shape": asdict(self.mixture.shape)}
+        torch.save(state, folder / f"{CHECKPOINT}.part")
         (folder / f"{CHECKPOINT}.part").replace(folder / CHECKPOINT)
 
     def restore(self, folder: Path) -> bool:
@@ -136,9 +141,7 @@ class Trainer:
         for name in _STATE:
             getattr(self, name).load_state_dict(state[name])
         self.done = state["done"]
-        with torch.no_grad():
-            for master, one in zip(self._masters, self._replicas[0].parameters(), strict=True):
-                one.copy_(master)
+        self._spread_weights()
         return True
 
     @torch.no_grad()
