@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from wire.errors import BadInput, TooLarge
+from wire.errors import BadInput, CleaveError, TooLarge
 
 ImageSource = str | Path | bytes | NDArray[np.uint8] | Image.Image
 
 MAX_FILE_BYTES = 64 << 20
 MAX_PIXELS = 64_000_000
+MAX_SIDE = 65_500  # of a JPEG; the wire allows 35 more
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")
 JPEG_QUALITY = 90
 
@@ -53,21 +55,32 @@ def load_picture(source: ImageSource) -> Picture:
         return _from_image(_image_of(source))
     if isinstance(source, bytes):
         return _from_bytes(source, "the picture")
-    return _from_bytes(_read(Path(source).expanduser()), str(source))
+    if isinstance(source, str | Path):
+        return _from_bytes(_read(source), str(source))
+    raise BadInput(
+        f"a picture is a path, bytes, a uint8 array or a Pillow image, not {type(source).__name__}"
+    )
 
 
-def _read(path: Path) -> bytes:
+def _read(source: str | Path) -> bytes:
     try:
+        path = Path(source).expanduser()
         if path.is_dir():
-            raise BadInput(f"{path} is a directory; give a picture file")
-        num_bytes = path.stat().st_size
-        if num_bytes > MAX_FILE_BYTES:
-            raise TooLarge(f"{path} has {num_bytes:,} bytes, and at most {MAX_FILE_BYTES:,} are read")
-        return path.read_bytes()
+            raise BadInput(f"{source} is a directory; give a picture file")
+        # A pipe may never end, and a device never does.
+        if path.exists() and not path.is_file():
+            raise BadInput(f"{source} is no plain file; save the picture first")
+        with path.open("rb") as file:
+            num_bytes = os.fstat(file.fileno()).st_size
+            if num_bytes > MAX_FILE_BYTES:
+                raise TooLarge(f"{source} has {num_bytes:,} bytes, and at most {MAX_FILE_BYTES:,} are read")
+            return file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:
-        raise BadInput(f"{path} does not exist; check the path of the picture") from error
+        raise BadInput(f"{source} does not exist; check the path of the picture") from error
     except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
+        raise BadInput(f"{source} cannot be read: {error.strerror}") from error
+    except (ValueError, RuntimeError) as error:  # a NUL character; the home of nobody
+        raise BadInput(f"{str(source)!r} is no path: {error}") from error
 
 
 def _from_bytes(data: bytes, name: str) -> Picture:
@@ -77,12 +90,10 @@ def _from_bytes(data: bytes, name: str) -> Picture:
         raise TooLarge(f"{name} has {len(data):,} bytes, and at most {MAX_FILE_BYTES:,} are read")
     try:
         with warnings.catch_warnings():
-            # Our own bound below is stricter than Pillow's warning.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Our own bound below is stricter than Pillow's warning; and what it repairs needs no word.
+            warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                _check_pixels(image.width, image.height, name)
-                image.load()
-                return Picture(_upright_rgb(image), data)
+                return Picture(_decoded(image, name), data)
     except UnidentifiedImageError as error:
         kinds = ", ".join(FORMATS)
         raise BadInput(
@@ -90,15 +101,39 @@ def _from_bytes(data: bytes, name: str) -> Picture:
         ) from error
     except Image.DecompressionBombError as error:
         raise TooLarge(f"{name} has far more than {MAX_PIXELS:,} pixels; scale it down") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise BadInput(f"{name} is a damaged or truncated picture ({error}); save it again") from error
+    except CleaveError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever a damaged file makes of them
+        raise _damaged(name, error) from error
 
 
 def _from_image(image: Image.Image) -> Picture:
-    _check_pixels(image.width, image.height, "the picture")
-    rgb = _upright_rgb(image)
+    try:
+        rgb = _decoded(image, "the picture")
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+    ) as error:  # Pillow reads a file's pixels at their first use
+        raise _damaged("the picture", error) from error
     header = f"{rgb.width}x{rgb.height}:".encode()
     return Picture(rgb, header + hashlib.sha256(rgb.tobytes()).digest())
+
+
+def _decoded(image: Image.Image, name: str) -> Image.Image:
+    _check_size(image.width, image.height, name)
+    if image.mode in ("I", "F"):
+        raise BadInput(
+            f"{name} has 32 bits a pixel, and nothing says which of its numbers is white; save it with 8 or 16"
+        )
+    image.load()
+    return _upright_rgb(image)
+
+
+def _damaged(name: str, error: Exception) -> BadInput:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return BadInput(f"{name} is a damaged or truncated picture ({reason}); save it again")
 
 
 def _image_of(array: NDArray[Any]) -> Image.Image:
@@ -113,17 +148,26 @@ def _image_of(array: NDArray[Any]) -> Image.Image:
     return Image.fromarray(array)
 
 
-def _check_pixels(width: int, height: int, name: str) -> None:
+def _check_size(width: int, height: int, name: str) -> None:
     if width * height > MAX_PIXELS:
         raise TooLarge(
             f"{name} has {width} x {height} = {width * height:,} pixels, and at most {MAX_PIXELS:,} are taken; "
             "scale it down"
         )
+    if max(width, height) > MAX_SIDE:
+        raise TooLarge(
+            f"{name} is {width} x {height}, and a side has at most {MAX_SIDE:,} pixels; scale it down"
+        )
+    if width * height == 0:
+        raise BadInput(f"{name} is {width} x {height}, which holds no pixel")
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
     """Applies the EXIF rotation; lays what is transparent on white, as the models' own processors do."""
     upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):
+        # Pillow's own conversion takes all but the 256 darkest of the 65,536 shades for white.
+        return Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8)).convert("RGB")
     if upright.mode == "RGB":
         return upright.copy() if upright is image else upright
     if "A" in upright.getbands() or "transparency" in upright.info:
