@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -96,8 +97,9 @@ def cloud(
     from cleave.serving import serve_cloud
 
     logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
+    logging.getLogger("cloud_node").setLevel(logging.INFO)
     serve_cloud(
         model,
         bundle,
@@ -181,6 +183,9 @@ def bench(
 
 def main() -> None:
     """Runs the command line; a known error is one sentence on standard error and exit code 1."""
+    # Before torch loads: its threads, waiting in a spin, would take the cores from whatever else runs on this
+    # machine and make small models many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(standalone_mode=True)
     except CleaveError as error:
