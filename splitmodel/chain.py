@@ -79,6 +79,8 @@ class Chain:
     def outputs_in_order(self, values: Sequence[Tensor]) -> list[Tensor]:
         """The encoder's outputs as it returned them (one tensor may stand for several)."""
         by_node = dict(zip(self._cuts[-1].live, values, strict=True))
+        constants = [node for node in self._trace.outputs if node not in by_node]
+        by_node.update((node, getattr(self._trace.module, str(node.target))) for node in constants)
         return [by_node[node] for node in self._trace.outputs]
 
     def with_all_boundaries(self) -> tuple[nn.Module, list[str]]:

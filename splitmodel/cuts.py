@@ -79,7 +79,7 @@ def _live_points(trace: Trace) -> list[_Point]:
         work += node.op != "placeholder" and not _is_free(node)
         if all(_is_tensor(other) for other in alive):
             points.append(_Point(node, tuple(alive), work))
-    outputs = tuple(dict.fromkeys(trace.outputs))
+    outputs = tuple(node for node in dict.fromkeys(trace.outputs) if node in depends)
     return [*points[:-1], _Point(points[-1].node, outputs, work)]
 
 

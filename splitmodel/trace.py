@@ -51,7 +51,8 @@ class Trace:
 def trace(fn: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor], root: nn.Module) -> Trace:
     """Traces `fn(*examples)`, whose modules live under `root`, at the examples' shapes.
 
-    Raises BadInput where an operator writes into a tensor: a graph with such a write cannot be cut.
+    Raises BadInput where an operator writes into a tensor (a graph with such a write cannot be cut), and where
+    Python needs a number out of a tensor to go on.
     """
     spans: list[ModuleSpan] = []
     ordinals: dict[str, int] = {}
@@ -62,7 +63,11 @@ def trace(fn: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor], root:
         return outputs
 
     with torch.no_grad(), _noting_spans(root, spans):
-        module = make_fx(flat, tracing_mode="real", pre_dispatch=True)(*examples)
+        try:
+            module = make_fx(flat, tracing_mode="real", pre_dispatch=True)(*examples)
+        except RuntimeError as error:
+            reason = str(error).split(" - ")[0].strip()
+            raise BadInput(f"the encoder cannot be traced: {reason}; use another model") from error
     fold_constants(module)
     _refuse_writes(module.graph)
     return Trace(module, tuple(spans), ordinals)
@@ -113,26 +118,47 @@ def fold_constants(module: fx.GraphModule) -> None:
     """Replaces every computed constant by its value, held as a buffer; removes what nothing uses.
 
     Position embeddings and grids are computed from constants: folded, they cost nothing at run time and cross
-    no boundary.
+    no boundary. Constants may be built in place; raises BadInput where one is written to after it was read.
     """
     graph = module.graph
     live = depends_on_input(graph)
+    constants = [node for node in graph.nodes if node not in live and node.op != "output"]
     values: dict[fx.Node, Any] = {}
-    folded = 0
-    for node in list(graph.nodes):
+    versions: dict[fx.Node, int] = {}  # of weights, and of what the live nodes read, when they first do
+    for node in graph.nodes:
         if node in live or node.op == "output":
-            continue
-        values[node] = _constant_value(module, node, values)
-        used = any(user in live or user.op == "output" for user in node.users)
-        if node.op == "get_attr" or not isinstance(values[node], Tensor) or not used:
-            continue
-        name = f"_folded_{folded}"
-        folded += 1
-        module.register_buffer(name, values[node])
+            read = [source for source in node.all_input_nodes if source in values]
+        else:
+            values[node] = _constant_value(module, node, values)
+            read = [node] if node.op == "get_attr" else []
+        for source in read:
+            if isinstance(values[source], Tensor):
+                versions.setdefault(source, values[source]._version)
+    _refuse_later_writes(values, versions)
+    for index, node in enumerate(node for node in versions if node.op != "get_attr"):
+        module.register_buffer(f"_folded_{index}", values[node])
         with graph.inserting_before(node):
-            node.replace_all_uses_with(graph.get_attr(name), delete_user_cb=live.__contains__)
-    graph.eliminate_dead_code()
+            node.replace_all_uses_with(graph.get_attr(f"_folded_{index}"), delete_user_cb=live.__contains__)
+    _remove_unused(graph, constants)
     module.recompile()
+
+
+def _refuse_later_writes(values: dict[fx.Node, Any], versions: dict[fx.Node, int]) -> None:
+    for node, version in versions.items():
+        if values[node]._version != version:
+            raise BadInput(
+                f"the encoder writes in place into a weight, or a constant that it has read ({node.name}); use a "
+                "model whose encoder is free of in-place operators"
+            )
+
+
+def _remove_unused(graph: fx.Graph, constants: Sequence[fx.Node]) -> None:
+    """Also what builds a constant in place, which the graph's own clean-up keeps."""
+    graph.eliminate_dead_code()
+    remaining = set(graph.nodes)
+    for node in reversed(constants):
+        if node in remaining and not node.users:
+            graph.erase_node(node)
 
 
 @torch.no_grad()

@@ -35,9 +35,13 @@ def tiny_llava(
     patch_size: int = 16,
     vision: str = "clip",
     crop: bool = False,
+    feature_layers: list[int] | None = None,
     seed: int = 0,
 ) -> Path:
-    """A LLaVA-class checkpoint of that depth and width; `crop` gives it CLIP's shortest edge and centre crop."""
+    """A LLaVA-class checkpoint of that depth and width; `crop` gives it CLIP's shortest edge and centre crop.
+
+    `feature_layers` are the tower's layers whose outputs are joined; one near the end by default.
+    """
     tokenizer = _tokenizer()
     image_token_id = tokenizer.convert_tokens_to_ids("<image>")
     is_clip = vision == "clip"
@@ -53,7 +57,7 @@ def tiny_llava(
             eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
         ),
         image_token_index=image_token_id,
-        vision_feature_layer=-2 if is_clip else -1,
+        vision_feature_layer=feature_layers or (-2 if is_clip else -1),
         vision_feature_select_strategy="default" if is_clip else "full",
         tie_word_embeddings=False,
     )  # fmt: skip

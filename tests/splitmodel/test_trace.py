@@ -1,0 +1,123 @@
+"""Tracing: constants are folded with their values, in-place writes that matter are refused, spans name modules."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from splitmodel.trace import Trace, trace
+from tests.splitmodel.encoders import Residual, WithGrid, example
+from wire.errors import BadInput
+
+
+def traced(encoder: nn.Module) -> Trace:
+    encoder.eval().requires_grad_(False)
+    return trace(encoder, [example()], encoder)
+
+
+class _Writes(nn.Module):
+    """Runs `write(x, own)`, where `own` is a buffer of the module."""
+
+    def __init__(self, write: object) -> None:
+        super().__init__()
+        self.write = write
+        self.register_buffer("own", torch.ones(8))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.write(x, self.own)]  # type: ignore[operator]
+
+
+def test_folding_constants_keeps_their_values() -> None:
+    encoder = WithGrid(2)
+    untraced = example(seed=5)
+    (result,) = traced(encoder).module(untraced)
+    assert torch.equal(result, encoder(untraced)[0])
+
+
+def test_folded_graph_computes_no_constant() -> None:
+    graph = traced(WithGrid(2)).module.graph
+    calls = [node for node in graph.nodes if node.op == "call_function"]
+    assert all(any(source.op != "get_attr" for source in node.all_input_nodes) for node in calls)
+    assert all(node.users for node in graph.nodes if node.op == "get_attr")
+
+
+def test_weights_are_shared_and_not_copied() -> None:
+    encoder = Residual(1)
+    result = traced(encoder).module
+    held = {tensor.data_ptr() for tensor in [*result.parameters(), *result.buffers()]}
+    assert {weight.data_ptr() for weight in encoder.parameters()} <= held
+
+
+def test_constant_built_in_place_is_folded() -> None:
+    def write(x: Tensor, own: Tensor) -> Tensor:
+        grid = torch.zeros(8)
+        grid[2:4] = 1
+        grid.add_(own).detach_()
+        return x + grid
+
+    (result,) = traced(_Writes(write)).module(torch.zeros(1, 3, 8))
+    assert torch.equal(result[0, 0], torch.tensor([1.0, 1, 2, 2, 1, 1, 1, 1]))
+
+
+def test_write_into_features_is_refused() -> None:
+    def write(x: Tensor, own: Tensor) -> Tensor:
+        return torch.relu_(x * 2) + own
+
+    with pytest.raises(BadInput, match=r"writes into a tensor in place \(aten\.relu_"):
+        traced(_Writes(write))
+
+
+def test_write_of_features_into_a_constant_is_refused() -> None:
+    def write(x: Tensor, own: Tensor) -> Tensor:
+        grid = torch.zeros(1, 3, 8)
+        grid[:, 1:] = x[:, 1:]
+        return grid + own
+
+    with pytest.raises(BadInput, match="writes into a tensor in place"):
+        traced(_Writes(write))
+
+
+def test_write_into_a_weight_is_refused() -> None:
+    def write(x: Tensor, own: Tensor) -> Tensor:
+        return x + own.add_(1)
+
+    with pytest.raises(BadInput, match="writes in place into a weight, or a constant that it has read"):
+        traced(_Writes(write))
+
+
+def test_write_into_a_constant_that_was_read_is_refused() -> None:
+    def write(x: Tensor, own: Tensor) -> Tensor:
+        grid = torch.zeros(8)
+        before = x * grid
+        grid.add_(own)
+        return before + x * grid
+
+    with pytest.raises(BadInput, match="a constant that it has read"):
+        traced(_Writes(write))
+
+
+def test_branch_on_the_features_is_refused_in_one_sentence() -> None:
+    def branch(x: Tensor, own: Tensor) -> Tensor:
+        return x + own if float(x.sum()) > 0 else x
+
+    with pytest.raises(BadInput, match=r"^the encoder cannot be traced: [^\n]*; use another model$"):
+        traced(_Writes(branch))
+
+
+def test_spans_hold_the_nodes_that_their_module_made() -> None:
+    result = traced(Residual(2))
+    spans = {span.name: span for span in result.spans}
+    outer, inner = spans["blocks.1"], spans["blocks.1.second"]
+    assert outer.start < inner.start < inner.stop < outer.stop
+    assert spans["blocks.0"].stop <= outer.start
+    made = [name for name, ordinal in result.ordinals.items() if inner.start <= ordinal < inner.stop]
+    assert any("linear" in name for name in made)
+
+
+def test_hooks_are_gone_after_tracing_even_where_it_fails() -> None:
+    encoder = nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace=True))
+    for _ in range(2):
+        with pytest.raises(BadInput):
+            trace(lambda x: [encoder(x)], [example()], encoder)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in encoder.modules())
