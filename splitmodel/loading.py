@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
@@ -19,6 +24,9 @@ from transformers import logging as transformers_logging
 from wire.errors import BadInput, UnknownModel
 
 _HASH_BLOCK_BYTES = 1 << 20
+_MAX_REASON_CHARS = 300
+# What a checkpoint can make transformers raise: files missing or cut short, settings or shapes that do not fit.
+_LOAD_ERRORS = (OSError, ValueError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,11 @@ class Checkpoint:
     model: Any
     processor: Any
     weights_digest: str
+
+    @property
+    def short_name(self) -> str:
+        """The directory's name, or the hub id (whose directory is named after a revision)."""
+        return self.path.resolve().name if Path(os.path.expanduser(self.name)).is_dir() else self.name
 
 
 def load(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Checkpoint:
@@ -45,11 +58,11 @@ def load(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> 
             f"{name} is a {config.model_type} model, and only generators with an image encoder are served; "
             "use a model that transformers loads with AutoModelForImageTextToText"
         )
+    model = _model(name, path, dtype)
     try:
-        model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, use_safetensors=True)
-        processor = AutoProcessor.from_pretrained(path, backend="pil")
-    except (OSError, ValueError, ImportError) as error:
-        raise BadInput(f"{name} does not load: {_first_line(error)}") from error
+        processor = AutoProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
+    except _LOAD_ERRORS as error:
+        raise BadInput(f"the processor of {name} does not load: {_one_line(error)}") from error
     return Checkpoint(name, path, model.eval().to(device), processor, weights_digest(path))
 
 
@@ -65,7 +78,7 @@ def weights_digest(path: Path) -> str:
 
 
 def _resolve(name: str) -> Path:
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise UnknownModel(
@@ -79,24 +92,54 @@ def _resolve(name: str) -> Path:
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
 
     try:
         patterns = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
         return Path(snapshot_download(name, allow_patterns=patterns))
-    except (OSError, ValueError, HFValidationError) as error:
+    except Exception as error:  # the hub's client lets its HTTP library's own errors through
         raise UnknownModel(
-            f"{name} is no local directory, and the hub gave none of that name ({_first_line(error)}); "
+            f"{name} is no local directory, and the hub gave none of that name ({_one_line(error)}); "
             "check the name, or give a Hugging Face checkpoint directory"
         ) from error
 
 
 def _config(name: str, path: Path) -> Any:
     try:
-        return AutoConfig.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"the config.json of {name} does not load: {_first_line(error)}") from error
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except _LOAD_ERRORS as error:
+        raise BadInput(f"the config.json of {name} does not load: {_one_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _model(name: str, path: Path, dtype: torch.dtype) -> Any:
+    """Raises BadInput for weights that are incomplete, too: transformers would make up what is missing."""
+    try:
+        with _quiet():
+            model, info = AutoModelForImageTextToText.from_pretrained(
+                path, dtype=dtype, use_safetensors=True, trust_remote_code=False, ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )  # fmt: skip
+    except _LOAD_ERRORS as error:
+        raise BadInput(f"{name} does not load: {_one_line(error)}") from error
+    random = sorted([*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])])
+    if random:
+        raise BadInput(
+            f"{len(random)} weights of {name}, such as {random[0]}, are missing or of another shape than its "
+            "config.json says; use a complete checkpoint"
+        )
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the report of weights that are missing or too many: the former are an error here."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _MAX_REASON_CHARS else f"{text[:_MAX_REASON_CHARS]}..."
