@@ -46,14 +46,16 @@ def compare(
     error = _largest_error(reference_logits[:compared], logits[:compared])
     if first is None:
         return Comparison(True, False, len(reference), error)
-    is_tie = first < len(reference) and error < TIE_MAX_LOGIT_ERROR
+    is_tie = first < min(len(reference), len(tokens)) and error < TIE_MAX_LOGIT_ERROR
     is_tie = is_tie and _top2_gap(reference_logits[first]) < TIE_GAP_PER_ERROR * error
     return Comparison(False, is_tie, len(reference), error, first)
 
 
 def _largest_error(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
-    finite = np.isfinite(left) & np.isfinite(right)
-    return float(np.abs(left - right)[finite].max(initial=0.0))
+    """Infinite where one side alone is not a number, or infinite."""
+    same = (left == right) | (np.isnan(left) & np.isnan(right))
+    errors = np.abs(left[~same] - right[~same])
+    return float(np.nan_to_num(errors, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
 def _top2_gap(logits: NDArray[np.float32]) -> float:
