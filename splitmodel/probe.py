@@ -30,22 +30,28 @@ class ProbeData:
 
     def example(self) -> Image.Image:
         """The first picture."""
-        return Image.fromarray(self.tensors["picture/0"].numpy())
+        return Image.fromarray(self._tensor("picture/0").numpy())
 
     def size(self, index: int) -> tuple[int, int]:
         """Width and height of a picture, pixels."""
-        height, width, _ = self.tensors[f"picture/{index}"].shape
+        height, width, _ = self._tensor(f"picture/{index}").shape
         return width, height
 
     def features(self, index: int, split_point: int) -> list[NDArray[np.generic]]:
         """A picture's tensors at a split point, in the boundary's order."""
         prefix = f"features/{index}/{split_point}/"
-        count = sum(name.startswith(prefix) for name in self.tensors)
-        return [to_numpy(self.tensors[f"{prefix}{position}"]) for position in range(count)]
+        count = max(1, sum(name.startswith(prefix) for name in self.tensors))
+        return [to_numpy(self._tensor(f"{prefix}{position}")) for position in range(count)]
 
     def logits(self, index: int) -> Tensor:
         """The logits of a picture's first token, [vocabulary] float32."""
-        return self.tensors[f"logits/{index}"]
+        return self._tensor(f"logits/{index}")
+
+    def _tensor(self, name: str) -> Tensor:
+        """Raises IncompatibleBundle where the file has none of that name."""
+        if name not in self.tensors:
+            raise IncompatibleBundle(f"the probe holds no {name}; make the bundle again")
+        return self.tensors[name]
 
 
 def make_probe(

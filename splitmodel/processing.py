@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import torch
 from PIL import Image
 from torch import Tensor
@@ -24,9 +25,16 @@ from wire.preprocessing import (
 
 
 class Processing:
-    """One checkpoint's processor, for one picture and one prompt."""
+    """One checkpoint's processor, for one picture and one prompt. Raises BadInput for one of another kind."""
 
     def __init__(self, processor: Any) -> None:
+        parts = ("image_processor", "tokenizer", "image_token")
+        missing = [part for part in parts if getattr(processor, part, None) is None]
+        if missing:
+            raise BadInput(
+                f"the processor ({type(processor).__name__}) has no {' and no '.join(missing)}; use a checkpoint "
+                "whose processor takes pictures and text"
+            )
         self._processor = processor
 
     @property
@@ -71,18 +79,29 @@ class Processing:
 
         Raises BadInput for a setting that no step expresses.
         """
-        settings = self._processor.image_processor
-        steps: list[Any] = []
-        if settings.do_resize:
-            steps.append(_resize(settings))
-        if getattr(settings, "do_center_crop", False):
-            steps.append(CenterCrop(height=settings.crop_size.height, width=settings.crop_size.width))
-        if settings.do_rescale:
-            steps.append(Rescale(factor=float(settings.rescale_factor)))
-        if settings.do_normalize:
-            mean, std = (list(map(float, values)) for values in (settings.image_mean, settings.image_std))
-            steps.append(Normalize(mean=mean, std=std))
-        return ImagePreprocessing(steps=steps)
+        try:
+            recipe = ImagePreprocessing(steps=_steps(self._processor.image_processor))
+            recipe.digest()  # checks every step's values
+        except (AttributeError, TypeError, msgspec.ValidationError) as error:
+            raise BadInput(
+                f"the image processor has settings that no preprocessing step expresses ({error}); use a "
+                "checkpoint whose processor resizes to a fixed size"
+            ) from error
+        return recipe
+
+
+def _steps(settings: Any) -> list[Any]:
+    steps: list[Any] = []
+    if settings.do_resize:
+        steps.append(_resize(settings))
+    if getattr(settings, "do_center_crop", False):
+        steps.append(CenterCrop(height=settings.crop_size.height, width=settings.crop_size.width))
+    if settings.do_rescale:
+        steps.append(Rescale(factor=float(settings.rescale_factor)))
+    if settings.do_normalize:
+        mean, std = (list(map(float, values)) for values in (settings.image_mean, settings.image_std))
+        steps.append(Normalize(mean=mean, std=std))
+    return steps
 
 
 def _resize(settings: Any) -> Resize | ResizeShortestEdge:
