@@ -1,47 +1,62 @@
-"""Writes the demo's pictures and questions: held-out scenes, one question of every kind, answers from the scene.
+"""Writes the demo's pictures and questions: held-out scenes, one question of every kind, that the model answers.
 
-python -m training.samples --out assets/samples
+python -m training.samples --model assets/default --out assets/samples
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from training.questions import KINDS, Question, questions
-from training.scenes import FIRST_HELD_OUT_SEED, Scene, scene
+from training.evaluate import Sample, answers
+from training.questions import KINDS, questions
+from training.scenes import FIRST_HELD_OUT_SEED, scene
 
 # Beyond the scenes that accuracy is measured on.
 _FIRST_SEED = FIRST_HELD_OUT_SEED + (1 << 20)
+_MOST_TRIED = 50  # scenes per kind
 
 
-def pick() -> list[tuple[Scene, Question]]:
-    """The first scene, in the order of seeds, that can be asked each kind; every scene is used once."""
-    chosen: list[tuple[Scene, Question]] = []
-    seed = _FIRST_SEED
-    for kind in KINDS:
-        while True:
-            one = scene(seed)
-            seed += 1
-            found = [question for question in questions(one, 20) if question.kind == kind]
-            if found and len(one.things) > 1:
-                chosen.append((one, found[0]))
-                break
+def pick(is_answered: Callable[[Sample], bool]) -> list[Sample]:
+    """Per kind the first scene, in the order of seeds, whose question is answered; every scene is used once."""
+    chosen: list[Sample] = []
+    for index, kind in enumerate(KINDS):
+        first = _FIRST_SEED + index * _MOST_TRIED
+        found = next(filter(is_answered, _candidates(kind, first)), None)
+        if found is None:
+            raise SystemExit(f"none of {_MOST_TRIED} questions of kind {kind} is answered: train for longer")
+        chosen.append(found)
     return chosen
 
 
-def main(out: Annotated[Path, typer.Option(help="The folder for pictures and samples.json.")]) -> None:
+def _candidates(kind: str, first: int) -> Iterator[Sample]:
+    for seed in range(first, first + _MOST_TRIED):
+        one = scene(seed)
+        found = [question for question in questions(one, 20) if question.kind == kind]
+        if found and len(one.things) > 1:
+            yield Sample(one.image, kind, found[0].text, found[0].answer)
+
+
+def main(
+    model: Annotated[Path, typer.Option(help="The checkpoint that must answer them.")],
+    out: Annotated[Path, typer.Option(help="The folder for pictures and samples.json.")],
+) -> None:
     """Write the samples."""
+    loaded = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(model, backend="pil")
     out.mkdir(parents=True, exist_ok=True)
-    samples = []
-    for one, question in pick():
-        name = f"{question.kind}.png"
-        one.image.save(out / name, optimize=True)
-        samples.append({"image": name, "question": question.text, "answer": question.answer})
-    (out / "samples.json").write_text(json.dumps(samples, indent=2) + "\n")
+    listed = []
+    for sample in pick(lambda one: answers(loaded, processor, [one], lambda _: None) == [one.answer]):
+        name = f"{sample.kind}.png"
+        sample.image.save(out / name, optimize=True)
+        listed.append({"image": name, "question": sample.question, "answer": sample.answer})
+    (out / "samples.json").write_text(json.dumps(listed, indent=2) + "\n")
 
 
 if __name__ == "__main__":

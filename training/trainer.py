@@ -1,7 +1,8 @@
 """The trainer: weights, their moving average, the optimiser, and the two losses of a step.
 
 Schedule: the vision tower learns alone from crowded scenes, patch by patch; then everything learns from packed
-questions, too. The learning rate warms up at the start of each phase and follows one cosine.
+questions, and the tower from a crowded batch now and then. The learning rate warms up at the start of each phase
+and follows one cosine.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from training.packing import IGNORED, answer_logits
 
 CHECKPOINT = "checkpoint.pt"
 _STATE = ("model", "heads", "average", "optimiser")
+_CROWDED_EVERY = 5  # steps
 _LEAST_RATE = 0.01  # of the highest, at the end
 
 
@@ -33,13 +35,17 @@ class Schedule:
     """How long and how fast; `seed` decides weights and scenes."""
 
     steps: int = 6000
-    tower_steps: int = 2000  # at first, for the vision tower alone
+    tower_steps: int = 1800  # at first, for the vision tower alone
     warmup_steps: int = 200
     batch_size: int = 32
     rate: float = 1e-3
     dense_share: float = 0.3  # of the loss, once questions are asked
     average: float = 0.998
     seed: int = 1
+
+    def has_questions(self, step: int) -> bool:
+        """Crowded scenes come back now and then: they teach digits at a fraction of the cost."""
+        return step >= self.tower_steps and step % _CROWDED_EVERY != 0
 
     def rate_at(self, step: int) -> float:
         since = step - self.tower_steps if step >= self.tower_steps else step
@@ -72,7 +78,7 @@ class Trainer:
         schedule, size = self.schedule, self.schedule.batch_size // len(self._replicas)
         first = (schedule.seed << 32) + self.done * schedule.batch_size
         starts = range(first, first + size * len(self._replicas), size)
-        has_questions = self.done >= schedule.tower_steps
+        has_questions = schedule.has_questions(self.done)
         pending = [
             self._pool.submit(self._shard, replica, start, size, has_questions)
             for replica, start in zip(self._replicas, starts, strict=True)
