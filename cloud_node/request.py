@@ -15,7 +15,7 @@ from wire.errors import (
     UnknownModel,
     UnknownSplitPoint,
 )
-from wire.limits import Limits, check_request_id
+from wire.limits import MAX_IMAGE_ASPECT, MAX_IMAGE_PIXELS, Limits, check_request_id
 from wire.manifest import Chain, Manifest
 from wire.tensors import TensorSpec, check_headers
 from wire.v1 import inference_pb2 as pb
@@ -117,13 +117,14 @@ def parse_open(message: pb.Open, served: Served, bounds: Bounds) -> Request:
         raise BadInput(f"a request holds exactly one picture, and this one has {len(message.inputs)} inputs")
     item = message.inputs[0]
     codec, sizes = _payload(item, served, bounds)
+    width, height = _picture_size(item.image)
     return Request(
         request_id=message.request_id,
         prompt=_prompt(message, bounds),
         settings=_settings(message.settings, bounds),
         deadline_s=_deadline_s(message.deadline_s, bounds),
-        width=_side(item.image.width, "width"),
-        height=_side(item.image.height, "height"),
+        width=width,
+        height=height,
         split_point=item.split_point,
         codec=str(codec),
         payload_sizes=sizes,
@@ -203,9 +204,15 @@ def _check(name: str, value: float | None, least: float, most: float) -> None:
         raise BadInput(f"{name} is {value:g}, and it must be from {least:g} to {most:g}")
 
 
-def _side(pixels: int, name: str) -> int:
-    if not 1 <= pixels <= _MAX_SIDE:
-        raise MalformedMessage(
-            f"the picture's {name} is {pixels}, and it must be from 1 to {_MAX_SIDE} pixels"
+def _picture_size(size: pb.ImageSize) -> tuple[int, int]:
+    """Width and height, pixels: a blank picture of that size is made, so both are bounded."""
+    width, height = size.width, size.height
+    if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
+        raise MalformedMessage(f"the picture is {width} x {height}, and a side has 1 to {_MAX_SIDE:,} pixels")
+    if width * height > MAX_IMAGE_PIXELS:
+        raise TooLarge(f"the picture is {width} x {height}, and has at most {MAX_IMAGE_PIXELS:,} pixels")
+    if max(width, height) > MAX_IMAGE_ASPECT * min(width, height):
+        raise BadInput(
+            f"the picture is {width} x {height}, and one side is at most {MAX_IMAGE_ASPECT} times the other"
         )
-    return pixels
+    return width, height

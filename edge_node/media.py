@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from wire.errors import BadInput, CleaveError, TooLarge
+from wire.limits import MAX_IMAGE_ASPECT, MAX_IMAGE_PIXELS
 
 ImageSource = str | Path | bytes | NDArray[np.uint8] | Image.Image
 
 MAX_FILE_BYTES = 64 << 20
-MAX_PIXELS = 64_000_000
 MAX_SIDE = 65_500  # of a JPEG; the wire allows 35 more
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")
 JPEG_QUALITY = 90
@@ -100,7 +100,7 @@ def _from_bytes(data: bytes, name: str) -> Picture:
             f"{name} is not a picture in a known format ({kinds}); convert it to one of them"
         ) from error
     except Image.DecompressionBombError as error:
-        raise TooLarge(f"{name} has far more than {MAX_PIXELS:,} pixels; scale it down") from error
+        raise TooLarge(f"{name} has far more than {MAX_IMAGE_PIXELS:,} pixels; scale it down") from error
     except CleaveError:
         raise
     except Exception as error:  # Pillow's readers raise whatever a damaged file makes of them
@@ -149,9 +149,9 @@ def _image_of(array: NDArray[Any]) -> Image.Image:
 
 
 def _check_size(width: int, height: int, name: str) -> None:
-    if width * height > MAX_PIXELS:
+    if width * height > MAX_IMAGE_PIXELS:
         raise TooLarge(
-            f"{name} has {width} x {height} = {width * height:,} pixels, and at most {MAX_PIXELS:,} are taken; "
+            f"{name} has {width} x {height} = {width * height:,} pixels, and at most {MAX_IMAGE_PIXELS:,} are taken; "
             "scale it down"
         )
     if max(width, height) > MAX_SIDE:
@@ -160,6 +160,10 @@ def _check_size(width: int, height: int, name: str) -> None:
         )
     if width * height == 0:
         raise BadInput(f"{name} is {width} x {height}, which holds no pixel")
+    if max(width, height) > MAX_IMAGE_ASPECT * min(width, height):
+        raise BadInput(
+            f"{name} is {width} x {height}, and one side is at most {MAX_IMAGE_ASPECT} times the other; cut it"
+        )
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:

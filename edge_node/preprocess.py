@@ -34,7 +34,7 @@ def _apply(step: object, values: Array) -> Array:
         case Resize():
             return _resized(values, step.height, step.width, step.resample)
         case ResizeShortestEdge():
-            height, width = _shortest_edge_size(values.shape[0], values.shape[1], step.shortest_edge)
+            height, width = _shortest_edge_size(values.shape[0], values.shape[1], step)
             return _resized(values, height, width, step.resample)
         case CenterCrop():
             return _center_crop(values, step.height, step.width)
@@ -56,10 +56,16 @@ def _resized(values: Array, height: int, width: int, resample: int) -> Array:
     return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling(resample)))
 
 
-def _shortest_edge_size(height: int, width: int, shortest_edge: int) -> tuple[int, int]:
+def _shortest_edge_size(height: int, width: int, step: ResizeShortestEdge) -> tuple[int, int]:
+    """As transformers' get_size_with_aspect_ratio, which rounds the shorter edge and cuts the longer."""
     short, long = min(height, width), max(height, width)
-    scaled = int(shortest_edge * long / short)
-    return (scaled, shortest_edge) if width <= height else (shortest_edge, scaled)
+    exact: float = step.shortest_edge
+    if step.longest_edge is not None and long / short * exact > step.longest_edge:
+        exact = step.longest_edge * short / long
+    scaled = (round(exact), int(exact * long / short))
+    if scaled[0] == short:
+        return height, width
+    return scaled[::-1] if width <= height else scaled
 
 
 def _center_crop(values: Array, height: int, width: int) -> Array:

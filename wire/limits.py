@@ -31,6 +31,10 @@ MAX_NAME_CHARS = 256
 MAX_ID_CHARS = 64
 # A manifest of 100 split points with 10 codecs each takes 0.3 MiB.
 MAX_MANIFEST_BYTES = 4 * MIB
+# The cloud runs a model's processor on a blank picture of the size that the edge names: 64 million pixels take 192 MB,
+# and a processor that brings the shorter edge to 1024 makes 210 million of a picture that is 200 times as long.
+MAX_IMAGE_PIXELS = 64_000_000
+MAX_IMAGE_ASPECT = 200
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARS = 256
 MAX_CONVERSATION_MESSAGES = 256

@@ -60,8 +60,8 @@ def _settings(**fields: object) -> Change:
     return lambda message: message.settings.MergeFrom(pb.GenerationSettings(**fields))  # type: ignore[arg-type]
 
 
-def _unsized(message: pb.Open) -> None:
-    message.inputs[0].image.width = 0
+def _size(width: int, height: int) -> Change:
+    return lambda message: message.inputs[0].image.CopyFrom(pb.ImageSize(width=width, height=height))
 
 
 def _other_dims(message: pb.Open) -> None:
@@ -107,7 +107,10 @@ def test_right_open_becomes_a_request(served: Served) -> None:
         (_input(setting="token"), UnknownCodec),
         (_input(total_bytes=527), MalformedMessage),
         (_input(payload=b"short"), MalformedMessage),
-        (_unsized, MalformedMessage),
+        (_size(0, 5), MalformedMessage),
+        (_size(5, 65_536), MalformedMessage),
+        (_size(8_001, 8_000), TooLarge),
+        (_size(4_001, 20), BadInput),
         (_header(name="other"), MalformedMessage),
         (_header(dtype=pb.DTYPE_FLOAT16), MalformedMessage),
         (_header(dtype=99), MalformedMessage),

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edge_node import media
-from edge_node.media import FORMATS, MAX_PIXELS, load_picture
+from edge_node.media import FORMATS, load_picture
 from tests.kit.pictures import encoded, png_that_claims, textured
 from wire.errors import BadInput, CleaveError, TooLarge
+from wire.limits import MAX_IMAGE_PIXELS
 
 RED, BLUE = (254, 0, 0), (0, 0, 254)
 
@@ -121,7 +122,8 @@ def test_first_frame_of_an_animation_is_the_picture() -> None:
         ("huge.png", png_that_claims(20_000, 20_000), TooLarge, "pixels"),
         ("large.png", png_that_claims(9_000, 9_000), TooLarge, "81,000,000 pixels"),
         ("bomb.png", png_that_claims(4_000_000, 4_000_000), TooLarge, "pixels"),
-        ("wide.png", png_that_claims(70_000, 10), TooLarge, "65,500"),
+        ("wide.png", png_that_claims(70_000, 400), TooLarge, "65,500"),
+        ("line.png", png_that_claims(4_001, 20), BadInput, "200 times"),
     ],
 )
 def test_file_that_is_no_usable_picture_is_one_clear_error_with_its_name(
@@ -147,7 +149,7 @@ def test_pixels_are_counted_before_any_is_decoded() -> None:
 
 def test_picture_at_the_bound_is_not_refused_for_its_pixels() -> None:
     with pytest.raises(BadInput, match="truncated"):
-        load_picture(png_that_claims(8_000, MAX_PIXELS // 8_000))
+        load_picture(png_that_claims(8_000, MAX_IMAGE_PIXELS // 8_000))
 
 
 def test_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
