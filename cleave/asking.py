@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
+from cleave.terminal import printable
 from edge_node.blocking import EdgeNode
 from edge_node.bundle_store import Progress as FetchProgress
 from edge_node.report import AnswerReport
@@ -23,7 +24,7 @@ def ask_and_print(cloud: str, question: str, image: Path, *, as_json: bool, **op
         answer = edge.ask(question, image, **options)
         for text in answer:
             if not as_json:
-                print(text, end="", flush=True)
+                print(printable(text), end="", flush=True)
     if as_json:
         print(json.dumps({**answer.report.to_dict(), "image": str(image), "ok": True}))
         return

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cleave.assets import assets_folder, resolve_model
 from cleave.processes import cloud_process
-from cleave.terminal import print_table
+from cleave.terminal import print_table, printable
 from edge_node.blocking import EdgeNode
 from wire.errors import CleaveError, Unavailable
 
@@ -92,7 +92,7 @@ def _ask(items: Sequence[dict[str, Any]], address: str, console: Console) -> Ite
                 asked = event["index"]
                 console.print(f"{Path(item['image']).name}  [bold]{item['question']}[/bold]  ", end="")
             if "text" in event:
-                console.print(event["text"], end="", markup=False, highlight=False)
+                console.print(printable(event["text"]), end="", markup=False, highlight=False)
             else:
                 console.print()
                 yield _answer(item, event["report"])
