@@ -70,7 +70,7 @@ class ModelRunner:
         )
 
 
-class _Stopped(StoppingCriteria):
+class _Stopped(StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
     """Ends `generate` at the next token once its sequence is stopped."""
 
     def __init__(self, sequence: Sequence) -> None:
@@ -81,7 +81,7 @@ class _Stopped(StoppingCriteria):
         return torch.full((input_ids.shape[0],), is_stopped, dtype=torch.bool, device=input_ids.device)
 
 
-class _Stream(BaseStreamer):
+class _Stream(BaseStreamer):  # type: ignore[misc]
     """Turns the ids that `generate` gives, the prompt's first, into deltas of whole characters."""
 
     def __init__(self, detokeniser: Detokeniser, emit: Emit) -> None:

@@ -192,4 +192,4 @@ def _ground(rng: np.random.Generator) -> NDArray[np.uint8]:
         mix = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) / 255
     ground = base + (other - base) * mix[..., None]
     noise = rng.normal(0, rng.uniform(1, 9), (SIDE, SIDE, 3))
-    return np.clip(ground + noise, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(ground + noise, 0, 255), dtype=np.uint8)

@@ -107,7 +107,8 @@ class GeneratorWithEncoders:
 def _method(model: Any) -> Callable[..., Any]:
     """The method that does the encoding; the outer model's only hands its arguments on."""
     inner = getattr(model.base_model, "get_image_features", None)
-    return inner if inner is not None else model.get_image_features
+    method: Callable[..., Any] = inner if inner is not None else model.get_image_features
+    return method
 
 
 def _require_pluggable(model: Any, name: str) -> None:

@@ -108,7 +108,8 @@ class Int8:
         # Two reductions without a temporary the size of the tensor, which np.abs would make.
         highest = rows.max(axis=axis, keepdims=keepdims)
         lowest: Array = rows.min(axis=axis, keepdims=keepdims)
-        return np.maximum(highest, -lowest)
+        magnitude: Array = np.maximum(highest, -lowest)
+        return magnitude
 
     def _num_scales(self, spec: TensorSpec) -> int:
         if spec.num_elements == 0:
