@@ -15,6 +15,20 @@ _FINISH_REASONS = {
 }
 
 
+def welcome_message(bounds: Bounds, server_version: str) -> pb.Down:
+    return pb.Down(
+        welcome=pb.Welcome(
+            protocol_version=limits.PROTOCOL_VERSION,
+            server_version=server_version,
+            limits=bounds.limits.to_wire(),
+        )
+    )
+
+
+def ack_message(request_id: str, received_bytes: int, now_s: float) -> pb.Down:
+    return pb.Down(ack=pb.Ack(request_id=request_id, received_bytes=received_bytes, server_time_s=now_s))
+
+
 def delta_message(request_id: str, delta: TextDelta) -> pb.Down:
     message = pb.Delta(
         request_id=request_id, text=delta.text, token_index=delta.token_index, num_tokens=delta.num_tokens

@@ -46,11 +46,7 @@ class InferenceService(pb_grpc.InferenceServicer):
             )
 
     async def Stream(self, request_iterator: AsyncIterator[pb.Up], context: Any) -> AsyncIterator[pb.Down]:
-        if self._is_draining:
-            await _abort(
-                context, Unavailable("this cloud is closing; ask elsewhere or later", retry_after_s=5.0)
-            )
-        stream = EdgeStream(self._host)
+        stream = EdgeStream(self._host, is_draining=self._is_draining)
         self._streams.add(stream)
         try:
             async with aclosing(stream.run(request_iterator)) as messages:

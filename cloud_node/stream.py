@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 
 from cloud_node.engine import Engine
-from cloud_node.messages import delta_message, done_message
+from cloud_node.messages import ack_message, delta_message, done_message, welcome_message
 from cloud_node.outbox import Outbox
 from cloud_node.request import Bounds, Request, Served, parse_open
 from cloud_node.sequence import Event, Finished, Sequence, TextDelta
@@ -62,10 +62,10 @@ class _Open:
 class EdgeStream:
     """The state of one stream. All methods run on the loop; `close` leaves nothing of it behind."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, is_draining: bool = False) -> None:
         self._host = host
         self._open: dict[str, _Open] = {}
-        self._is_draining = False
+        self._is_draining = is_draining
         self._outbox = Outbox()
         self._has_ended = False
         self.idle = asyncio.Event()
@@ -129,15 +129,9 @@ class EdgeStream:
                 f"the edge speaks protocol {first.hello.protocol_version}, and this cloud speaks "
                 f"{limits.PROTOCOL_VERSION}; install the same version of cleave on both"
             )
-        self._outbox.put(
-            pb.Down(
-                welcome=pb.Welcome(
-                    protocol_version=limits.PROTOCOL_VERSION,
-                    server_version=self._host.server_version,
-                    limits=self._host.bounds.limits.to_wire(),
-                )
-            )
-        )
+        if self._is_draining:
+            raise _closing()
+        self._outbox.put(welcome_message(self._host.bounds, self._host.server_version))
 
     def _take(self, up: pb.Up) -> None:
         match up.WhichOneof("message"):
@@ -169,7 +163,7 @@ class EdgeStream:
 
     def _start(self, message: pb.Open) -> None:
         if self._is_draining:
-            raise Unavailable("this cloud is closing; ask again elsewhere or later", retry_after_s=5.0)
+            raise _closing()
         if len(self._open) >= self._host.bounds.limits.max_open_requests:
             most = self._host.bounds.limits.max_open_requests
             raise Overloaded(f"this stream has {most} open requests, which is its limit", retry_after_s=1.0)
@@ -206,12 +200,8 @@ class EdgeStream:
         if not opened.upload.is_complete and opened.unacknowledged < _ACK_EVERY_CHUNKS:
             return
         opened.unacknowledged = 0
-        ack = pb.Ack(
-            request_id=opened.request.request_id,
-            received_bytes=opened.upload.received_bytes,
-            server_time_s=time.monotonic(),
-        )
-        self._outbox.put(pb.Down(ack=ack))
+        received = opened.upload.received_bytes
+        self._outbox.put(ack_message(opened.request.request_id, received, time.monotonic()))
         if opened.upload.is_complete:
             self._submit(opened)
 
@@ -295,3 +285,7 @@ class EdgeStream:
         return DeadlineExceeded(
             f"the request took longer than its deadline of {request.deadline_s:g} s; allow more, or ask for less"
         )
+
+
+def _closing() -> Unavailable:
+    return Unavailable("this cloud is closing; ask again elsewhere or later", retry_after_s=5.0)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Awaitable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError as FutureCancelled
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, TypeVar
 
 from edge_node.media import ImageSource
 from edge_node.node import AsyncAnswer, AsyncEdgeNode
 from edge_node.report import AnswerReport
+from wire.errors import Cancelled
 from wire.v1 import inference_pb2 as pb
 
 T = TypeVar("T")
 
 
 class EdgeNode:
-    """One device; takes the arguments of AsyncEdgeNode, which does the work."""
+    """One device; takes the arguments of AsyncEdgeNode, which does the work. Any thread may use it."""
 
     def __init__(self, cloud: str, **options: Any) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="edge-node", daemon=True)
         self._thread.start()
+        self._guard = threading.Lock()
+        self._is_closed = False
         try:
             self._node = self._run(_made(cloud, options))
         except BaseException:
@@ -38,10 +44,12 @@ class EdgeNode:
         self.close()
 
     def close(self) -> None:
-        """Closes the link and ends the thread."""
-        if self._loop.is_closed():
-            return
-        self._run(self._node.close())
+        """Ends what is being asked with Cancelled, closes the link and ends the thread."""
+        with self._guard:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._stop()
 
     def describe(self) -> pb.DescribeReply:
@@ -50,10 +58,25 @@ class EdgeNode:
 
     def ask(self, question: str, image: ImageSource, **options: Any) -> Answer:
         """Asks about a picture, with the options of AsyncEdgeNode.ask; iterate for the text as it comes."""
-        return Answer(self._run(_asked(self._node, question, image, options)), self._run)
+        return Answer(self._run(_asked(self._node, question, image, options)), self._submit)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return _result(self._submit(work))
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        with self._guard:
+            if self._is_closed:
+                work.close()
+                raise Cancelled("this edge node is closed; make a new one")
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def _end(self) -> None:
+        await self._node.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
 
     def _stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -62,25 +85,40 @@ class EdgeNode:
 
 
 class Answer:
-    """An answer as it comes: iterate for the text; `report` is complete once the text has ended."""
+    """An answer as it comes: iterate for the text; `report` is complete once the text has ended.
 
-    def __init__(self, answer: AsyncAnswer, run: Any) -> None:
+    A loop that is left early cancels what has not come yet.
+    """
+
+    def __init__(
+        self, answer: AsyncAnswer, submit: Callable[[Coroutine[Any, Any, Any]], Future[Any]]
+    ) -> None:
+        self._answer = answer
         self._texts = aiter(answer)
-        self._run = run
+        self._submit = submit
         self.report: AnswerReport = answer.report
 
     def __iter__(self) -> Iterator[str]:
         try:
-            while (text := self._run(_next(self._texts))) is not None:
+            while (text := _result(self._submit(_next(self._texts)))) is not None:
                 yield text
         finally:
-            self._run(self._texts.aclose())  # type: ignore[attr-defined]
+            # Not waited for: the garbage collector may run this in any thread, the node's own included.
+            with contextlib.suppress(Cancelled):
+                self._submit(self._answer.aclose())
 
     def text(self) -> str:
         """Waits for the whole text."""
         for _ in self:
             pass
         return self.report.text
+
+
+def _result(future: Future[T]) -> T:
+    try:
+        return future.result()
+    except FutureCancelled:
+        raise Cancelled("the edge node was closed before the answer was whole") from None
 
 
 async def _made(cloud: str, options: dict[str, Any]) -> AsyncEdgeNode:

@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from wire.v1 import inference_pb2 as pb
 MANIFEST = "manifest.json"
 MAX_FILE_BYTES = 8 << 30
 
-Fetch = Callable[[str, str], AsyncIterator[pb.BundlePart]]  # (bundle digest, path) -> parts
+Fetch = Callable[[str, str], AsyncGenerator[pb.BundlePart, None]]  # (bundle digest, path) -> parts
 Progress = Callable[[str, int, int], None]  # path, bytes so far, bytes in all
 
 
@@ -104,16 +105,18 @@ class BundleStore:
         self, write: Callable[[bytes], object], digest: str, entry: FileEntry, fetch: Fetch
     ) -> int:
         received, hashed = 0, hashlib.sha256()
-        async for part in fetch(digest, entry.path):
-            if part.offset != received or received + len(part.data) > entry.num_bytes:
-                raise MalformedMessage(
-                    f"{entry.path} came with offset {part.offset:,} after {received:,} bytes of {entry.num_bytes:,}"
-                )
-            write(part.data)
-            hashed.update(part.data)
-            received += len(part.data)
-            if self._progress is not None:
-                self._progress(entry.path, received, part.total_bytes)
+        async with aclosing(fetch(digest, entry.path)) as parts:
+            async for part in parts:
+                if part.offset != received or received + len(part.data) > entry.num_bytes:
+                    raise MalformedMessage(
+                        f"{entry.path} came with offset {part.offset:,} after {received:,} bytes of "
+                        f"{entry.num_bytes:,}"
+                    )
+                write(part.data)
+                hashed.update(part.data)
+                received += len(part.data)
+                if self._progress is not None:
+                    self._progress(entry.path, received, part.total_bytes)
         if hashed.hexdigest() != entry.sha256:
             raise Corrupt(f"{entry.path} does not have the SHA-256 that the bundle states; ask again")
         return received

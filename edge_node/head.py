@@ -10,7 +10,7 @@ from typing import Any
 import onnxruntime
 from numpy.typing import NDArray
 
-from wire.errors import BadInput, ModelFailed
+from wire.errors import BadInput, Corrupt, ModelFailed
 from wire.manifest import Chain
 from wire.tensors import DType
 
@@ -38,7 +38,7 @@ class Head:
             try:
                 made = session.run(names, {name: values[name] for name in boundary})
             except Exception as error:  # onnxruntime's own classes derive from Exception alone
-                raise ModelFailed(f"stage {index} failed on this device: {error}") from error
+                raise ModelFailed(f"stage {index} failed on this device: {_one_line(error)}") from error
             values.update(zip(names, made, strict=True))
         return [values[entry.name] for entry in self._chain.split_points[split_point].tensors]
 
@@ -51,10 +51,16 @@ class Head:
         with self._lock:
             if index not in self._sessions:
                 path = self._folder / self._chain.stages[index].path
-                self._sessions[index] = onnxruntime.InferenceSession(
-                    path, self._options, providers=["CPUExecutionProvider"]
-                )
+                self._sessions[index] = self._load(path)
             return self._sessions[index]
+
+    def _load(self, path: Path) -> onnxruntime.InferenceSession:
+        try:
+            return onnxruntime.InferenceSession(path, self._options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise Corrupt(
+                f"{path} does not load on this device ({_one_line(error)}); remove {self._folder} and ask again"
+            ) from error
 
 
 def session_options(num_threads: int = 0) -> onnxruntime.SessionOptions:
@@ -65,6 +71,10 @@ def session_options(num_threads: int = 0) -> onnxruntime.SessionOptions:
     # The sessions' thread pools would otherwise fight for the cores while they wait for work.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _require_exchangeable(chain: Chain) -> None:

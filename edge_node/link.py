@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from importlib import metadata
 from typing import Any
 
@@ -13,11 +13,20 @@ import grpc
 from wire import limits
 from wire.chunks import split
 from wire.codecs import all_codecs
-from wire.errors import CleaveError, MalformedMessage, TooLarge, Unavailable, from_failed, from_rpc_error
+from wire.errors import (
+    Cancelled,
+    CleaveError,
+    MalformedMessage,
+    TooLarge,
+    Unavailable,
+    from_failed,
+    from_rpc_error,
+)
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
 CONNECT_TIMEOUT_S = 10.0
+FETCH_IDLE_S = 30.0
 
 
 class CloudLink:
@@ -40,18 +49,22 @@ class CloudLink:
         except grpc.RpcError as error:
             raise from_rpc_error(error, self.address) from error
 
-    async def fetch(self, digest: str, path: str) -> AsyncIterator[pb.BundlePart]:
-        """One file of a bundle, in parts."""
+    async def fetch(self, digest: str, path: str) -> AsyncGenerator[pb.BundlePart, None]:
+        """One file of a bundle, in parts; raises Unavailable where the next one does not come."""
         call = self._stub.FetchBundle(pb.FetchBundleRequest(bundle_digest=digest, path=path))
         try:
-            async for part in call:
+            while (part := await asyncio.wait_for(call.read(), FETCH_IDLE_S)) is not grpc.aio.EOF:
                 yield part
+        except TimeoutError:
+            raise Unavailable(
+                f"{self.address} sent no more of {path} for {FETCH_IDLE_S:g} s; ask again"
+            ) from None
         except grpc.RpcError as error:
             raise from_rpc_error(error, self.address) from error
         finally:
             call.cancel()
 
-    async def ask(self, opening: pb.Open, payload: bytes) -> AsyncIterator[pb.Down]:
+    async def ask(self, opening: pb.Open, payload: bytes) -> AsyncGenerator[pb.Down, None]:
         """Sends a request with its one input's payload; gives what the cloud says of it, Done last.
 
         Raises the CleaveError that the request failed with. A request that is left early is cancelled.
@@ -150,6 +163,9 @@ class _Stream:
             ) from None
         except grpc.RpcError as error:
             raise from_rpc_error(error, address) from error
+        if first is not grpc.aio.EOF and first.WhichOneof("message") == "failed":
+            stream._call.cancel()
+            raise from_failed(first.failed)
         if first is grpc.aio.EOF or first.WhichOneof("message") != "welcome":
             stream._call.cancel()
             raise MalformedMessage(f"{address} did not answer Hello with Welcome; is it a cleave cloud node?")
@@ -175,13 +191,12 @@ class _Stream:
         try:
             async with self._sending:
                 await self._call.write(up)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self._address) from error
-        except asyncio.InvalidStateError as error:
-            raise Unavailable(f"the stream to {self._address} is closed; ask again") from error
+        except (grpc.RpcError, asyncio.InvalidStateError) as error:
+            # gRPC calls a write to a stream that has ended an internal error.
+            raise Unavailable(f"the stream to {self._address} is lost; ask again") from error
 
     async def close(self) -> None:
-        self.is_lost = True
+        self._end(Cancelled(f"the link to {self._address} was closed here"))
         self._call.cancel()
         if self._reader is not None:
             await asyncio.gather(self._reader, return_exceptions=True)
@@ -194,9 +209,13 @@ class _Stream:
         except grpc.RpcError as error:
             ending = from_rpc_error(error, self._address)
         finally:
-            self.is_lost = True
-            for inbox in self._inboxes.values():
-                inbox.put_nowait(ending)
+            self._end(ending)
+
+    def _end(self, error: CleaveError) -> None:
+        self.is_lost = True
+        for inbox in self._inboxes.values():
+            inbox.put_nowait(error)
+        self._inboxes.clear()
 
     def _hand_out(self, down: pb.Down) -> None:
         kind = down.WhichOneof("message")

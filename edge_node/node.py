@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +21,9 @@ from edge_node.link import CONNECT_TIMEOUT_S, CloudLink
 from edge_node.media import ImageSource, Picture, load_picture
 from edge_node.preprocess import preprocess
 from edge_node.report import AnswerReport
+from edge_node.wanted import Wanted, make_settings
 from wire.codecs import Codec, encode, parse_codec
-from wire.errors import BadInput, UnknownModel, UnknownSplitPoint
+from wire.errors import BadInput, IncompatibleBundle, MalformedMessage, UnknownModel, UnknownSplitPoint
 from wire.keys import input_key
 from wire.tensors import make_headers
 from wire.v1 import inference_pb2 as pb
@@ -115,14 +117,12 @@ class AsyncEdgeNode:
         `split` and `codec` choose the arm (the bundle's default one where both are None). Raises, while
         iterated, the CleaveError that says what went wrong and whose fault it is.
         """
-        settings = pb.GenerationSettings(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-        if temperature and seed is None:
-            settings.seed = secrets.randbits(63)
-        wanted = _Wanted(question, image, model, split, codec, settings, deadline_s or 0.0)
+        settings = make_settings(max_new_tokens, temperature, seed)
+        wanted = Wanted(question, image, model, split, codec, settings, deadline_s)
         report = AnswerReport(question)
         return AsyncAnswer(self._answer(wanted, report), report)
 
-    async def _answer(self, wanted: _Wanted, report: AnswerReport) -> AsyncIterator[str]:
+    async def _answer(self, wanted: Wanted, report: AnswerReport) -> AsyncGenerator[str, None]:
         started = time.perf_counter()
         picture = await asyncio.to_thread(load_picture, wanted.image)
         served = await self._model(wanted.model)
@@ -134,27 +134,40 @@ class AsyncEdgeNode:
         report.model, report.split_point, report.codec = served.model.name, split, str(codec)
         report.split_label, report.uploaded_bytes = coded.label, len(coded.payload)
         report.ms.update(encode=coded.encode_s * 1e3, codec=coded.codec_s * 1e3)
-        sent = time.perf_counter()
-        async for down in self._cloud().ask(coded.opening, coded.payload):
-            now = time.perf_counter()
-            match down.WhichOneof("message"):
-                case "ack" if down.ack.received_bytes == len(coded.payload):
-                    report.ms["upload"] = (now - sent) * 1e3
-                case "deltas":
-                    report.ms.setdefault("first_token", (now - started) * 1e3)
-                    for delta in down.deltas.deltas:
-                        report.text += delta.text
-                        yield delta.text
-                case "done":
-                    report.ms["total"] = (now - started) * 1e3
-                    _note_done(report, down.done)
+        async with aclosing(self._texts(coded, report, started)) as texts:
+            async for text in texts:
+                yield text
         report.jpeg_bytes = await asyncio.to_thread(picture.jpeg_bytes)
+
+    async def _texts(self, coded: _Coded, report: AnswerReport, started: float) -> AsyncGenerator[str, None]:
+        """Sends the request; what the cloud says of it goes to the report, and its text to the caller."""
+        sent = time.perf_counter()
+        async with aclosing(self._cloud().ask(coded.opening, coded.payload)) as downs:
+            try:
+                async for down in downs:
+                    now = time.perf_counter()
+                    match down.WhichOneof("message"):
+                        case "ack" if down.ack.received_bytes == len(coded.payload):
+                            report.ms["upload"] = (now - sent) * 1e3
+                        case "deltas":
+                            report.ms.setdefault("first_token", (now - started) * 1e3)
+                            for delta in down.deltas.deltas:
+                                report.text += delta.text
+                                yield delta.text
+                        case "done":
+                            report.ms["total"] = (now - started) * 1e3
+                            _note_done(report, down.done)
+            except IncompatibleBundle:
+                # The cloud serves another bundle by now: the next question asks which.
+                self._served.clear()
+                raise
 
     async def _model(self, name: str | None) -> _Served:
         async with self._describing:
             if not self._served:
                 for model in (await self._cloud().describe()).models:
                     bundle = await self._store.open(model.bundle_digest, self._cloud().fetch)
+                    _require_same(model, bundle)
                     head = Head(bundle.folder, bundle.manifest.chains[0], self._num_threads)
                     self._served[model.name] = _Served(model, bundle, head)
         wanted = name if name is not None else next(iter(self._served), "")
@@ -171,9 +184,12 @@ class AsyncEdgeNode:
 
 
 class AsyncAnswer:
-    """An answer as it comes: iterate for the text; `report` is complete once the text has ended."""
+    """An answer as it comes: iterate for the text; `report` is complete once the text has ended.
 
-    def __init__(self, texts: AsyncIterator[str], report: AnswerReport) -> None:
+    Whoever leaves it early closes it (`contextlib.aclosing` does), so that the cloud stops, too.
+    """
+
+    def __init__(self, texts: AsyncGenerator[str, None], report: AnswerReport) -> None:
         self._texts = texts
         self.report = report
 
@@ -186,18 +202,18 @@ class AsyncAnswer:
             pass
         return self.report.text
 
+    async def aclose(self) -> None:
+        """Cancels what has not come yet."""
+        await self._texts.aclose()
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """The arguments of `ask`."""
 
-    question: str
-    image: ImageSource
-    model: str | None
-    split: int | None
-    codec: str | None
-    settings: pb.GenerationSettings
-    deadline_s: float
+def _require_same(model: pb.Model, bundle: StoredBundle) -> None:
+    described = [len(chain.split_points) for chain in model.chains]
+    listed = [len(chain.split_points) for chain in bundle.manifest.chains]
+    if described != listed:
+        raise MalformedMessage(
+            f"the cloud describes {described} split points of {model.name}, and its bundle lists {listed}"
+        )
 
 
 def _choose_arm(served: _Served, split: int | None, codec: str | None) -> tuple[int, Codec]:
@@ -213,7 +229,7 @@ def _choose_arm(served: _Served, split: int | None, codec: str | None) -> tuple[
     return chosen, parse_codec(codec or manifest.default_arm.codec)
 
 
-def _code(served: _Served, wanted: _Wanted, picture: Picture, split: int, codec: Codec) -> _Coded:
+def _code(served: _Served, wanted: Wanted, picture: Picture, split: int, codec: Codec) -> _Coded:
     """Preprocessing, head and codec; the Open that announces their result."""
     manifest = served.bundle.manifest
     point = manifest.chains[0].split_points[split]
@@ -242,7 +258,7 @@ def _code(served: _Served, wanted: _Wanted, picture: Picture, split: int, codec:
         bundle_digest=served.bundle.digest,
         text=wanted.question,
         settings=wanted.settings,
-        deadline_s=wanted.deadline_s,
+        deadline_s=wanted.deadline_s or 0.0,
         inputs=[item],
     )
     return _Coded(opening, payload, point.label, encoded - started, coded - encoded)

@@ -82,14 +82,13 @@ def limits(**changes: Any) -> Limits:
 
 @contextlib.asynccontextmanager
 async def cloud(served: Served, bundle: Path, runner: Runner, **settings: Any) -> AsyncIterator[CloudServer]:
-    """A cloud node on a free port of loopback, in this loop."""
-    server = CloudServer(CloudConfig(bundle=bundle, listen="127.0.0.1:0", **settings), served, runner)
+    """A cloud node on a free port of loopback unless told otherwise, in this loop."""
+    config = CloudConfig(bundle=bundle, **{"listen": "127.0.0.1:0", **settings})
+    server = CloudServer(config, served, runner)
     await server.start()
     try:
         yield server
     finally:
-        if isinstance(runner, FakeRunner):
-            runner.release.set()
         await server.stop()
 
 

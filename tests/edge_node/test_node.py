@@ -1,0 +1,373 @@
+"""The edge node in Python, asynchronous and blocking, against a real cloud node whose runner a test conducts."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cleave import AsyncEdgeNode, EdgeNode
+from cloud_node.request import Served
+from tests.kit.clouds import (
+    LIMIT_S,
+    SECRET,
+    CloudThread,
+    FakeRunner,
+    cloud_thread,
+    limits,
+    served_from,
+    settle,
+    until,
+)
+from tests.kit.pictures import encoded, textured
+from wire.errors import (
+    BadInput,
+    Cancelled,
+    CleaveError,
+    DeadlineExceeded,
+    IncompatibleBundle,
+    ModelFailed,
+    Overloaded,
+    TooLarge,
+    Unavailable,
+    UnknownCodec,
+    UnknownModel,
+    UnknownSplitPoint,
+)
+
+PICTURE = textured(60, 40)
+
+
+@pytest.fixture
+def edge(node: CloudThread, bundles: Path) -> Any:
+    with EdgeNode(node.address, bundles=bundles) as made:
+        yield made
+
+
+def test_text_comes_as_it_is_made(node: CloudThread, edge: EdgeNode, runner: FakeRunner) -> None:
+    texts = iter(edge.ask("hold then go", PICTURE))
+    assert next(texts) == "hold "
+    runner.release.set()
+    assert list(texts) == ["then ", "go "]
+    node.require_idle()
+
+
+def test_report_says_what_the_answer_cost(edge: EdgeNode) -> None:
+    answer = edge.ask("three short words", encoded(PICTURE), split=2, codec="fp16")
+    assert answer.text() == "three short words "
+    report = answer.report
+    assert (report.question, report.text) == ("three short words", "three short words ")
+    assert (report.model, report.split_point, report.codec) == ("tiny", 2, "fp16")
+    assert report.split_label == "model.vision_tower.embeddings"
+    assert report.uploaded_bytes == 1280 // 2
+    assert report.jpeg_bytes == len(encoded(PICTURE, "JPEG", quality=90))
+    assert (report.finish_reason, report.prompt_tokens, report.generated_tokens) == ("stop_token", 7, 3)
+    assert report.cache == "miss"
+    steps = {
+        "encode",
+        "codec",
+        "upload",
+        "queue",
+        "payload",
+        "tail",
+        "prefill",
+        "decode",
+        "first_token",
+        "total",
+    }
+    assert report.ms.keys() == steps
+    assert 0 < report.ms["first_token"] <= report.ms["total"]
+    assert report.to_dict()["ms"].keys() == steps
+
+
+def test_no_named_arm_takes_the_bundles_default(edge: EdgeNode, served: Served) -> None:
+    answer = edge.ask("hi", PICTURE)
+    answer.text()
+    arm = served.manifest.default_arm
+    assert (answer.report.split_point, answer.report.codec) == (arm.split_point, arm.codec)
+
+
+def test_answer_that_is_left_early_stops_in_the_cloud_and_the_next_is_answered(
+    node: CloudThread, edge: EdgeNode
+) -> None:
+    for text in edge.ask("hold for ever", PICTURE):
+        assert text == "hold "
+        break
+    node.require_idle()
+    assert edge.ask("next", PICTURE).text() == "next "
+
+
+def test_asynchronous_answer_that_is_closed_early_stops_in_the_cloud(
+    node: CloudThread, bundles: Path
+) -> None:
+    async def run() -> None:
+        async with AsyncEdgeNode(node.address, bundles=bundles) as edge:
+            async with aclosing(edge.ask("hold for ever", PICTURE)) as answer:
+                async for _ in answer:
+                    break
+            await asyncio.to_thread(node.require_idle)
+            assert await edge.ask("next", PICTURE).text() == "next "
+
+    settle(run())
+
+
+def test_asynchronous_task_that_is_cancelled_stops_in_the_cloud(
+    node: CloudThread, bundles: Path, runner: FakeRunner
+) -> None:
+    async def run() -> None:
+        async with AsyncEdgeNode(node.address, bundles=bundles) as edge:
+            task = asyncio.create_task(edge.ask("hold for ever", PICTURE).text())
+            await asyncio.to_thread(runner.holding.acquire)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await asyncio.to_thread(node.require_idle)
+
+    settle(run())
+
+
+def test_several_questions_at_once_share_one_stream(node: CloudThread, bundles: Path) -> None:
+    async def run() -> None:
+        async with AsyncEdgeNode(node.address, bundles=bundles) as edge:
+            answers = [edge.ask(f"number {i} please", PICTURE) for i in range(6)]
+            texts = await asyncio.gather(*(answer.text() for answer in answers))
+            assert texts == [f"number {i} please " for i in range(6)]
+            assert len(node.server._service._streams) == 1
+
+    settle(run())
+
+
+def test_two_threads_may_use_one_node(edge: EdgeNode) -> None:
+    texts: dict[int, str] = {}
+
+    def work(i: int) -> None:
+        texts[i] = edge.ask(f"from thread {i}", PICTURE).text()
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT_S)
+    assert texts == {i: f"from thread {i} " for i in range(4)}
+
+
+def test_closing_with_an_open_answer_ends_it_for_whoever_waits(
+    node: CloudThread, edge: EdgeNode, runner: FakeRunner
+) -> None:
+    ended: list[CleaveError] = []
+
+    def work() -> None:
+        try:
+            edge.ask("hold for ever", PICTURE).text()
+        except CleaveError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert runner.holding.acquire(timeout=LIMIT_S)
+    edge.close()
+    thread.join(LIMIT_S)
+    assert [type(error) for error in ended] == [Cancelled]
+    node.require_idle()
+
+
+@pytest.mark.filterwarnings("error")
+def test_closing_with_an_answer_half_read_leaves_no_loose_end(node: CloudThread, bundles: Path) -> None:
+    edge = EdgeNode(node.address, bundles=bundles)
+    texts = iter(edge.ask("hold for ever", PICTURE))
+    assert next(texts) == "hold "
+    edge.close()
+    edge.close()
+    with pytest.raises(Cancelled):
+        next(texts)
+    unread = edge.ask
+    del texts
+    gc.collect()
+    with pytest.raises(Cancelled, match="closed"):
+        unread("hi", PICTURE)
+    with pytest.raises(Cancelled, match="closed"):
+        edge.describe()
+    node.require_idle()
+
+
+def test_answer_that_is_never_read_costs_nothing(
+    node: CloudThread, edge: EdgeNode, runner: FakeRunner
+) -> None:
+    edge.ask("never", PICTURE)
+    assert edge.ask("read", PICTURE).text() == "read "
+    assert runner.ran == ["read"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"split": 99}, UnknownSplitPoint, "0 to 9"),
+        ({"split": -1}, UnknownSplitPoint, "0 to 9"),
+        ({"codec": "mp3"}, UnknownCodec, "mp3"),
+        ({"codec": "int8:nothing"}, UnknownCodec, "int8:nothing"),
+        ({"model": "another"}, UnknownModel, "tiny"),
+        ({"max_new_tokens": 0}, BadInput, "max_new_tokens"),
+        ({"max_new_tokens": 257}, BadInput, "256"),
+        ({"max_new_tokens": -1}, BadInput, "max_new_tokens"),
+        ({"max_new_tokens": 1 << 40}, BadInput, "max_new_tokens"),
+        ({"seed": -1}, BadInput, "seed"),
+        ({"temperature": -0.5}, BadInput, "temperature"),
+        ({"deadline_s": 0}, BadInput, "deadline"),
+        ({"deadline_s": -3.0}, BadInput, "deadline"),
+        ({"deadline_s": float("nan")}, BadInput, "deadline"),
+        ({"deadline_s": 0.05, "question": "hold"}, DeadlineExceeded, "0.05"),
+        ({"question": ""}, BadInput, "empty"),
+        ({"question": "x" * 70_000}, TooLarge, "65,536"),
+        ({"question": "\udcff"}, BadInput, "UTF-8"),
+        ({"question": "fail"}, ModelFailed, "others go on"),
+        ({"image": b""}, BadInput, "empty"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_clear_error_and_the_next_question_is_answered(
+    edge: EdgeNode, node: CloudThread, options: dict[str, Any], error: type[CleaveError], says: str
+) -> None:
+    with pytest.raises(error, match=says) as raised:
+        edge.ask(**{"question": "What?", "image": PICTURE, **options}).text()
+    assert SECRET not in str(raised.value)
+    assert edge.ask("next", PICTURE).text() == "next "
+    node.require_idle()
+
+
+def test_refused_split_point_says_why(tiny_bundle: Path, served: Served, bundles: Path) -> None:
+    served.refused[3] = "its tail misses the probe by 0.5"
+    with (
+        cloud_thread(served, tiny_bundle, FakeRunner()) as node,
+        EdgeNode(node.address, bundles=bundles) as edge,
+    ):
+        with pytest.raises(UnknownSplitPoint, match="misses the probe"):
+            edge.ask("hi", PICTURE, split=3).text()
+        assert edge.ask("hi", PICTURE, split=4).text() == "hi "
+
+
+def test_large_features_go_in_chunks(tiny_bundle: Path, served: Served, bundles: Path) -> None:
+    small = limits(max_inline_bytes=100, max_chunk_bytes=1000)
+    runner = FakeRunner()
+    with (
+        cloud_thread(served, tiny_bundle, runner, limits=small) as node,
+        EdgeNode(node.address, bundles=bundles) as edge,
+    ):
+        answer = edge.ask("hi", PICTURE, split=0, codec="raw")
+        assert answer.text() == "hi "
+        assert len(runner.payloads[0]) == answer.report.uploaded_bytes == 27_648
+
+
+def test_features_over_the_clouds_limit_are_not_sent(
+    tiny_bundle: Path, served: Served, bundles: Path
+) -> None:
+    runner = FakeRunner()
+    with (
+        cloud_thread(served, tiny_bundle, runner, limits=limits(max_request_bytes=1000)) as node,
+        EdgeNode(node.address, bundles=bundles) as edge,
+        pytest.raises(TooLarge, match="another split point or codec"),
+    ):
+        edge.ask("hi", PICTURE, split=0, codec="raw").text()
+    assert runner.ran == []
+
+
+def test_full_cloud_is_an_error_that_says_when_to_ask_again(
+    tiny_bundle: Path, served: Served, bundles: Path, runner: FakeRunner
+) -> None:
+    with (
+        cloud_thread(served, tiny_bundle, runner, max_queue=1) as node,
+        EdgeNode(node.address, bundles=bundles) as edge,
+    ):
+        first = iter(edge.ask("hold", PICTURE))
+        next(first)
+        second = threading.Thread(target=edge.ask("waits", PICTURE).text)
+        second.start()
+        node.call(_waiting(node))
+        with pytest.raises(Overloaded) as raised:
+            edge.ask("too many", PICTURE).text()
+        assert raised.value.retry_after_s
+        runner.release.set()
+        second.join(LIMIT_S)
+        assert runner.ran == ["hold", "waits"]
+
+
+async def _waiting(node: CloudThread) -> None:
+    await until(lambda: node.engine.num_waiting == 1)
+
+
+def test_cloud_that_ends_in_mid_answer_is_unavailable_and_the_next_cloud_is_found(
+    tiny_bundle: Path, served: Served, bundles: Path, runner: FakeRunner
+) -> None:
+    with cloud_thread(served, tiny_bundle, runner) as node:
+        address = node.address
+        edge = EdgeNode(address, bundles=bundles)
+        texts = iter(edge.ask("hold for ever", PICTURE))
+        next(texts)
+    with pytest.raises(Unavailable):
+        next(texts)
+    with cloud_thread(served, tiny_bundle, FakeRunner(), listen=address):
+        assert edge.ask("again", PICTURE).text() == "again "
+    edge.close()
+
+
+def test_request_on_a_draining_cloud_ends_and_a_new_one_is_refused(
+    node: CloudThread, edge: EdgeNode, runner: FakeRunner
+) -> None:
+    texts = iter(edge.ask("hold then end", PICTURE))
+    next(texts)
+    drained = asyncio.run_coroutine_threadsafe(node.server.drain(), node.loop)
+    node.call(_draining(node))
+    with pytest.raises(Unavailable):
+        edge.ask("new", PICTURE).text()
+    runner.release.set()
+    assert list(texts) == ["then ", "end "]
+    drained.result(LIMIT_S)
+
+
+async def _draining(node: CloudThread) -> None:
+    await until(lambda: node.server._service._is_draining)
+
+
+@pytest.mark.parametrize("address", ["", "localhost", ":50051", "localhost:", "localhost:http"])
+def test_address_that_is_none_is_refused_before_anything_is_opened(address: str) -> None:
+    with pytest.raises(BadInput, match="host:port"):
+        EdgeNode(address)
+
+
+def test_describing_needs_no_stream_and_no_bundle(node: CloudThread, tmp_path: Path) -> None:
+    with EdgeNode(node.address, bundles=tmp_path) as edge:
+        assert edge.describe().models[0].name == "tiny"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cloud_with_another_bundle_is_an_error_once_and_then_served_from_the_new_one(
+    tmp_path: Path, tiny_bundle: Path, served: Served, rewritten: Callable[[Path], Path]
+) -> None:
+    with cloud_thread(served, tiny_bundle, FakeRunner()) as node:
+        address = node.address
+        edge = EdgeNode(address, bundles=tmp_path / "edge")
+        assert edge.ask("hi", PICTURE).text() == "hi "
+    other = rewritten(tiny_bundle)
+    with cloud_thread(served_from(other), other, FakeRunner(), listen=address):
+        with pytest.raises(IncompatibleBundle):
+            edge.ask("again", PICTURE).text()
+        assert edge.ask("again", PICTURE).text() == "again "
+    edge.close()
+
+
+@pytest.fixture
+def rewritten(tmp_path: Path) -> Callable[[Path], Path]:
+    """The same bundle with another digest."""
+
+    def copy(bundle: Path) -> Path:
+        folder = shutil.copytree(bundle, tmp_path / "other")
+        manifest = folder / "manifest.json"
+        manifest.write_bytes(manifest.read_bytes() + b"\n")
+        return folder
+
+    return copy
