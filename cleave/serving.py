@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from cleave.assets import resolve_model
 from cleave.terminal import progress_bars
 from cloud_node.config import CloudConfig
 from cloud_node.server import run
+from cloud_node.serving import open_bundle
 from edge_node.preprocess import preprocess
 from partitioner.partition import partition
 from splitmodel.loading import Checkpoint, load
@@ -21,14 +23,17 @@ from wire.manifest import MANIFEST_NAME
 
 def serve_cloud(model: str, bundle: Path | None, **settings: Any) -> None:
     """Runs until SIGTERM; prints the address on a line of its own once it listens."""
+    config = CloudConfig(bundle=bundle or Path(), **settings)
+    if bundle is not None:
+        open_bundle(bundle)
     with progress_bars() as progress:
         progress("load", 0, 1)
         checkpoint = load(resolve_model(model))
         progress("load", 1, 1)
-        folder = bundle or _kept_folder(checkpoint)
-        if bundle is None and not (folder / MANIFEST_NAME).is_file():
-            partition(checkpoint, folder, preprocess, progress=progress)
-    config = CloudConfig(bundle=folder, **settings)
+        if bundle is None:
+            config = replace(config, bundle=_kept_folder(checkpoint))
+            if not (config.bundle / MANIFEST_NAME).is_file():
+                partition(checkpoint, config.bundle, preprocess, progress=progress)
     run(config, checkpoint, lambda address: print(f"listening on {address}", flush=True))
 
 
