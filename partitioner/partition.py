@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import metadata
@@ -21,7 +22,7 @@ from partitioner.plan import default_arm
 from splitmodel.adapters.generator import Encoder, GeneratorWithEncoders
 from splitmodel.loading import Checkpoint
 from splitmodel.probe import make_probe, write_probe
-from wire.errors import BadInput
+from wire.errors import BadInput, CleaveError, IncompatibleBundle
 from wire.manifest import (
     MANIFEST_NAME,
     Chain,
@@ -34,6 +35,7 @@ from wire.manifest import (
     Stage,
     TensorEntry,
     dump_manifest,
+    load_manifest,
 )
 from wire.preprocessing import ImagePreprocessing
 
@@ -70,6 +72,7 @@ def partition(
     `preprocess` is the device's preprocessing; `calibration` are pictures like those to be asked about (made
     ones by default). Raises BadInput where the model cannot be split, or `out` is something else.
     """
+    out = Path(os.path.abspath(out))
     _require_replaceable(out)
     progress("trace", 0, 1)
     adapter = GeneratorWithEncoders(checkpoint)
@@ -81,14 +84,26 @@ def partition(
     encoder = adapter.trace_encoder(pictures[1])
     progress("trace", 1, 1)
     samples = [*calibration] or made_pictures(NUM_CALIBRATION_PICTURES + 1, seed=100)[1:]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
-        work = Path(folder) / "bundle"
+    with _work_folder(out) as folder:
+        work = folder / "bundle"
         manifest = _write(work, checkpoint, name, adapter, encoder, recipe, samples, progress)
         if out.exists():
-            shutil.rmtree(out)
+            # Moved in one step: whoever kills this between the two finds no bundle, and never half of one.
+            out.rename(folder / "replaced")
         work.rename(out)
     return Partitioned(out, manifest, adapter, encoder)
+
+
+@contextlib.contextmanager
+def _work_folder(out: Path) -> Iterator[Path]:
+    """A hidden folder beside `out`, removed at the end; raises BadInput where none can be made."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-")
+    except OSError as error:
+        raise BadInput(f"cannot write to {out.parent}: {error.strerror}; give another folder") from error
+    with folder as path:
+        yield Path(path)
 
 
 def _write(
@@ -117,7 +132,7 @@ def _write(
     chain = _chain_entry(adapter, encoder, inputs[0], stages, entries)
     manifest = Manifest(
         format_version=1,
-        model=name or checkpoint.path.resolve().name,
+        model=name or checkpoint.short_name,
         architecture=type(checkpoint.model).__name__,
         weights_digest=checkpoint.weights_digest,
         preprocessing_digest=recipe.digest(),
@@ -193,5 +208,16 @@ def _file_entries(folder: Path) -> list[FileEntry]:
 
 
 def _require_replaceable(out: Path) -> None:
-    if out.exists() and not (out / MANIFEST_NAME).is_file() and not (out.is_dir() and not any(out.iterdir())):
+    if os.path.lexists(out) and not _is_bundle(out) and not (out.is_dir() and not any(out.iterdir())):
         raise BadInput(f"{out} exists and is no bundle; give a new folder, or remove it first")
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether its manifest.json is ours; other programs have files of that name, too."""
+    try:
+        load_manifest(folder / MANIFEST_NAME)
+    except IncompatibleBundle:  # a bundle of another version
+        return True
+    except CleaveError:
+        return False
+    return True
