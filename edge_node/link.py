@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator
 from importlib import metadata
 from typing import Any
@@ -27,6 +28,10 @@ from wire.v1 import inference_pb2_grpc as pb_grpc
 
 CONNECT_TIMEOUT_S = 10.0
 FETCH_IDLE_S = 30.0
+# gRPC tries again several times within this; a cloud that restarts is caught, a wrong port told soon.
+_RETRY_S = 1.0
+_READY = grpc.ChannelConnectivity.READY
+_TRANSIENT_FAILURE = grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
 
 class CloudLink:
@@ -120,13 +125,20 @@ class CloudLink:
             return self._stream
 
     async def _reach(self) -> None:
-        try:
-            await asyncio.wait_for(self._channel.channel_ready(), self._timeout_s)
-        except TimeoutError:
-            raise Unavailable(
-                f"no cloud node answers at {self.address} within {self._timeout_s:g} s; is the address right, and "
-                "does `cleave cloud` run there?"
-            ) from None
+        """Waits until the channel is ready; where connecting failed, retries get a moment and not the whole time."""
+        deadline = time.monotonic() + self._timeout_s
+        while (state := self._channel.get_state(try_to_connect=True)) is not _READY:
+            has_failed = state is _TRANSIENT_FAILURE
+            left_s = deadline - time.monotonic()
+            try:
+                wait_s = min(left_s, _RETRY_S) if has_failed else left_s
+                await asyncio.wait_for(self._channel.wait_for_state_change(state), wait_s)
+            except TimeoutError:
+                reason = "connecting fails" if has_failed else "nothing comes back"
+                raise Unavailable(
+                    f"no cloud node answers at {self.address} ({reason}, given up after {wait_s:.2g} s); is the "
+                    "address right, and does `cleave cloud` run there?"
+                ) from None
 
 
 class _Stream:
