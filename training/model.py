@@ -21,9 +21,11 @@ from training.scenes import SIDE
 MAX_ANSWER_TOKENS = 64
 
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{% for part in message['content'] %}"
+    "{% for message in messages %}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}"
-    "{% endfor %}{{ '\n' }}{% endfor %}"
+    "{% endfor %}{% endif %}{{ '\\n' }}{% endfor %}"
 )
 
 
