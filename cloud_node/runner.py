@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence as Tensors
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from cloud_node.sequence import Emit, Finished, FinishReason, Sequence, TextDelt
 from splitmodel.adapters.generator import Encoder, GeneratorWithEncoders
 from splitmodel.tensors import from_numpy
 from wire.codecs import decode, parse_codec
+from wire.errors import ModelFailed, TooLarge
 
 
 class ModelRunner:
@@ -27,6 +29,9 @@ class ModelRunner:
         self.adapter = adapter
         self.encoder = encoder
         self._stop_ids = _stop_ids(adapter.model.generation_config.eos_token_id)
+        text_config = adapter.model.config.get_text_config(decoder=True)
+        # A model that states no longest context has none that would be noticed here.
+        self._context_tokens: int = getattr(text_config, "max_position_embeddings", None) or 1 << 30
 
     def run(self, sequence: Sequence, emit: Emit) -> Finished:
         """Codec, tail, prefill and decode; ends early once the sequence is stopped."""
@@ -37,13 +42,16 @@ class ModelRunner:
         arrays = decode(codec, sequence.payload, request.payload_sizes, specs)
         times.decode_payload_s, started = _lap(started)
         features = self.tail(arrays, request.split_point)
+        if not all(bool(tensor.isfinite().all()) for tensor in features if tensor.is_floating_point()):
+            raise ModelFailed("the encoder's output is not finite; send features that are")
         times.tail_s, started = _lap(started)
         inputs = self.adapter.split_inputs(
             self.encoder, features, request.prompt, request.width, request.height
         )
         stream = _Stream(Detokeniser(self.adapter.processing.tokenizer), emit)
         prompt_tokens = int(inputs["input_ids"].shape[1])
-        self._generate(inputs, request.settings, sequence, stream)
+        settings = self._within_context(request.settings, prompt_tokens)
+        self._generate(inputs, settings, sequence, stream)
         times.prefill_s = (stream.first_token_s or time.monotonic()) - started
         times.decode_s = time.monotonic() - started - times.prefill_s
         reason = FinishReason.STOP_TOKEN if stream.last_token_id in self._stop_ids else FinishReason.LENGTH
@@ -56,6 +64,17 @@ class ModelRunner:
         device = self.adapter.model.device
         tensors = [from_numpy(np.asarray(a), spec).to(device) for a, spec in zip(arrays, specs, strict=True)]
         return chain.run(tensors, split_point)
+
+    def _within_context(self, settings: Settings, prompt_tokens: int) -> Settings:
+        """The answer ends where the model's context does; raises TooLarge where the prompt leaves no room for one."""
+        room = self._context_tokens - prompt_tokens
+        if room < 1:
+            raise TooLarge(
+                f"the prompt and the picture have {prompt_tokens:,} tokens, and the model reads fewer than "
+                f"{self._context_tokens:,}; ask a shorter question"
+            )
+        at_least = None if settings.min_new_tokens is None else min(settings.min_new_tokens, room)
+        return replace(settings, max_new_tokens=min(settings.max_new_tokens, room), min_new_tokens=at_least)
 
     def _generate(
         self, inputs: dict[str, Any], settings: Settings, sequence: Sequence, stream: _Stream
