@@ -18,9 +18,11 @@ from edge_node.bundle_store import Progress as FetchProgress
 from edge_node.report import AnswerReport
 
 
-def ask_and_print(cloud: str, question: str, image: Path, *, as_json: bool, **options: Any) -> None:
+def ask_and_print(
+    cloud: str, question: str, image: Path, *, timeout_s: float, as_json: bool, **options: Any
+) -> None:
     """Prints the answer as it comes, and what it cost to standard error; or one JSON object at its end."""
-    with _fetch_bar() as progress, EdgeNode(cloud, progress=progress) as edge:
+    with _fetch_bar() as progress, EdgeNode(cloud, progress=progress, connect_timeout_s=timeout_s) as edge:
         answer = edge.ask(question, image, **options)
         for text in answer:
             if not as_json:

@@ -24,6 +24,9 @@ Model = Annotated[
     str, typer.Option("--model", help="A Hugging Face checkpoint directory, a hub id, or 'default'.")
 ]
 Cloud = Annotated[str, typer.Option("--cloud", help="The cloud node's address, host:port.")]
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=0.1, help="Seconds to wait until the cloud can be reached.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
@@ -128,6 +131,7 @@ def ask(
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of the answer.")] = None,
     deadline_s: Annotated[float | None, typer.Option(help="Seconds that the answer may take.")] = None,
+    timeout_s: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Ask about a picture: head here, tail and decoder in the cloud. Needs only the cloud's address.
@@ -137,17 +141,17 @@ def ask(
     from cleave.asking import ask_and_print
 
     ask_and_print(
-        cloud, question, image, as_json=as_json, model=model, split=split, codec=codec, max_new_tokens=max_tokens,
-        deadline_s=deadline_s,
+        cloud, question, image, timeout_s=timeout_s, as_json=as_json, model=model, split=split, codec=codec,
+        max_new_tokens=max_tokens, deadline_s=deadline_s,
     )  # fmt: skip
 
 
 @app.command()
-def describe(cloud: Cloud, as_json: AsJson = False) -> None:
+def describe(cloud: Cloud, timeout_s: Timeout = 10.0, as_json: AsJson = False) -> None:
     """Show a cloud's models, split points with labels and sizes, codecs and limits."""
     from cleave.describing import describe_and_print
 
-    describe_and_print(cloud, as_json=as_json)
+    describe_and_print(cloud, timeout_s=timeout_s, as_json=as_json)
 
 
 @app.command()

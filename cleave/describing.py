@@ -12,9 +12,9 @@ from wire.tensors import DType
 from wire.v1 import inference_pb2 as pb
 
 
-def describe_and_print(cloud: str, *, as_json: bool) -> None:
+def describe_and_print(cloud: str, *, timeout_s: float, as_json: bool) -> None:
     """Prints models, split points, codecs and limits, as tables or as one JSON object."""
-    with EdgeNode(cloud) as edge:
+    with EdgeNode(cloud, connect_timeout_s=timeout_s) as edge:
         reply = edge.describe()
     described = to_dict(reply)
     if as_json:
