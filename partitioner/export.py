@@ -6,7 +6,8 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 
 import onnx
 import torch
@@ -44,7 +45,46 @@ def _export_whole(chain: Chain, example: Sequence[Tensor]) -> onnx.ModelProto:
             optimize=True, verbose=False,
         )  # fmt: skip
     assert program is not None
-    return program.model_proto
+    model = program.model_proto
+    _read_boundaries_by_name(model.graph, names)
+    return model
+
+
+def _read_boundaries_by_name(graph: onnx.GraphProto, names: Sequence[str]) -> None:
+    """The optimizer lets nodes read past an operator that does nothing. Where such a one makes a boundary's tensor,
+    they read that again, or a stage behind the boundary would need what does not cross it.
+    """
+    copies = {node.output[0]: node for node in graph.node if node.op_type == "Identity"}
+    for name in names:
+        if name not in copies:
+            continue
+        copied = copies[name].input[0]
+        for node in graph.node:
+            if node.output[0] != name:
+                node.input[:] = [name if read == copied else read for read in node.input]
+    _put_copies_first(graph)
+
+
+def _put_copies_first(graph: onnx.GraphProto) -> None:
+    """Every copy comes right behind what it copies, before whoever reads it; the other nodes keep their order."""
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in graph.node]
+    copies: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    for node in nodes:
+        if node.op_type == "Identity":
+            copies[node.input[0]].append(node)
+    del graph.node[:]
+
+    def place_copies_of(names: Iterable[str]) -> None:
+        for name in names:
+            for copy in copies[name]:
+                graph.node.append(copy)
+                place_copies_of(copy.output)
+
+    place_copies_of(value.name for value in (*graph.input, *graph.initializer))
+    for node in nodes:
+        if node.op_type != "Identity":
+            graph.node.append(node)
+            place_copies_of(node.output)
 
 
 def _require_self_contained(stage: onnx.ModelProto, label: str) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
-from edge_node.head import Head
+from edge_node.head import Head, session_options
 from edge_node.preprocess import preprocess
 from partitioner.export import export_stages
 from partitioner.pictures import made_pictures
 from splitmodel.tensors import to_numpy
 from tests.kit.shapes import SHAPES, partitioned
 from tests.splitmodel.encoders import Accumulating, Skip, TwoInputs, example, make_chain
+from tests.splitmodel.families import make_family
 
 
 @pytest.mark.slow
@@ -31,6 +33,25 @@ def test_onnx_stages_are_close_to_torch_at_every_split_point(shape: str) -> None
             for array, tensor in zip(features, reference, strict=True):
                 scale = float(tensor.abs().max())
                 assert np.abs(array - to_numpy(tensor)).max() <= 2e-5 * scale, point.label
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "vipllava"])
+def test_stages_read_nothing_but_what_crosses_in_other_families_too(family: str) -> None:
+    """One cuts attention open behind an operator that does nothing, which the exporter leaves out."""
+    adapter, tensors = make_family(family)
+    adapter.model.requires_grad_(False)
+    chain = adapter.trace_encoder(made_pictures(2)[1]).chain
+    pixels = tensors["pixel_values"]
+    values = {chain.split_points[0].tensors[0].name: pixels.numpy()}
+    for index, stage in enumerate(export_stages(chain, [pixels])):
+        session = onnxruntime.InferenceSession(stage, session_options(1))
+        names = [output.name for output in session.get_outputs()]
+        made = session.run(names, {value.name: values[value.name] for value in session.get_inputs()})
+        values.update(zip(names, made, strict=True))
+        reference = chain.run([pixels], 0, index + 1)
+        for spec, tensor in zip(chain.split_points[index + 1].tensors, reference, strict=True):
+            assert np.abs(values[spec.name] - to_numpy(tensor)).max() <= 2e-5 * float(tensor.abs().max())
 
 
 @pytest.mark.slow
