@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
 from training.questions import Question
@@ -25,11 +26,12 @@ class Packed:
 
     token_ids: Tensor  # [batch, T] int64
     labels: Tensor  # [batch, T] int64: what follows each token; IGNORED where no answer does
+    weights: Tensor  # [batch, T] float32: of each label in the loss
     segments: Tensor  # [batch, T] int64: which question a token belongs to, -1 for padding
     positions: Tensor  # [batch, T] int64: within its question, from 0
 
     def to(self, device: torch.device | str) -> Packed:
-        columns = (self.token_ids, self.labels, self.segments, self.positions)
+        columns = (self.token_ids, self.labels, self.weights, self.segments, self.positions)
         return Packed(*(column.to(device) for column in columns))
 
 
@@ -37,7 +39,7 @@ def pack(batch: Sequence[Sequence[Question]], tokenizer: PreTrainedTokenizerFast
     """One row per picture."""
     rows = [_row(asked, tokenizer) for asked in batch]
     longest = max(len(row[0]) for row in rows)
-    fills = (tokenizer.pad_token_id, IGNORED, -1, 0)
+    fills = (tokenizer.pad_token_id, IGNORED, 0.0, -1, 0)
     columns = [
         torch.tensor([row[index] + [fill] * (longest - len(row[index])) for row in rows])
         for index, fill in enumerate(fills)
@@ -45,9 +47,10 @@ def pack(batch: Sequence[Sequence[Question]], tokenizer: PreTrainedTokenizerFast
     return Packed(*columns)
 
 
-def _row(asked: Sequence[Question], tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], ...]:
+def _row(asked: Sequence[Question], tokenizer: PreTrainedTokenizerFast) -> tuple[list[Any], ...]:
     token_ids: list[int] = []
     labels: list[int] = []
+    weights: list[float] = []
     segments: list[int] = []
     positions: list[int] = []
     for index, question in enumerate(asked):
@@ -57,9 +60,18 @@ def _row(asked: Sequence[Question], tokenizer: PreTrainedTokenizerFast) -> tuple
         # The end of an answer predicts nothing and need not be fed.
         token_ids += whole[:-1]
         labels += [IGNORED] * (len(prompt) - 1) + answer
+        # A description has ten times the tokens of a yes: it should not have ten times the say.
+        weights += [0.0] * (len(prompt) - 1) + [len(answer) ** -0.5] * len(answer)
         segments += [index] * (len(whole) - 1)
         positions += range(len(whole) - 1)
-    return token_ids, labels, segments, positions
+    return token_ids, labels, weights, segments, positions
+
+
+def answer_loss(logits: Tensor, packed: Packed) -> Tensor:
+    """The weighted mean over the answers' tokens; logits [batch, T, vocabulary] float32."""
+    labels = packed.labels.flatten()
+    losses = functional.cross_entropy(logits.flatten(0, 1), labels, ignore_index=IGNORED, reduction="none")
+    return (losses * packed.weights.flatten()).sum() / packed.weights.sum()
 
 
 def visible(packed: Packed, num_patches: int) -> Tensor:

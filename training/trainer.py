@@ -17,12 +17,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from training.batches import Batch, Mixture
 from training.dense import DenseHeads
 from training.model import make_model
-from training.packing import IGNORED, answer_logits
+from training.packing import IGNORED, answer_logits, answer_loss
 
 CHECKPOINT = "checkpoint.pt"
 _STATE = ("model", "heads", "average", "optimiser")
@@ -103,9 +102,9 @@ class Trainer:
         loss = dense
         losses = dict(zip(("kind", "colour", "size", "digit", "place"), right.tolist(), strict=True))
         if has_questions:
+            assert batch.packed is not None
             logits = packed_logits(model, patches, batch)
-            labels = batch.packed.labels.to(self.device)  # type: ignore[union-attr]
-            answers = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+            answers = answer_loss(logits, batch.packed.to(self.device))
             loss = answers + self.schedule.dense_share * dense
             losses["answers"] = answers.item()
         loss.backward()
