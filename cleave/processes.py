@@ -6,9 +6,11 @@ import contextlib
 import selectors
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from wire.errors import Unavailable
 
@@ -24,27 +26,29 @@ def cloud_process(
     command = ["cloud", "--model", model, "--listen", "127.0.0.1:0", *arguments]
     if bundle is not None:
         command += ["--bundle", str(bundle)]
-    with child(command) as process:
-        yield _address(process, timeout_s), process.pid
+    with child(command) as (process, errors):
+        yield _address(process, errors, timeout_s), process.pid
 
 
 @contextlib.contextmanager
-def child(arguments: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    """`cleave ARGUMENTS` in a process of its own, its standard output a pipe."""
+def child(arguments: Sequence[str]) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    """`cleave ARGUMENTS` in a process of its own: its standard output a pipe, its standard error a file."""
     command = [sys.executable, "-m", "cleave.cli", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        process.terminate()
+    # A pipe that nobody reads would fill with the log, and then hold the process up.
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         try:
-            process.communicate(timeout=_END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            yield process, errors
+        finally:
+            process.terminate()
+            try:
+                process.communicate(timeout=_END_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
 
 
-def _address(process: subprocess.Popen[str], timeout_s: float) -> str:
+def _address(process: subprocess.Popen[str], errors: IO[str], timeout_s: float) -> str:
     """Waits for the line that says where it listens; raises Unavailable where it ends or says nothing."""
     assert process.stdout is not None
     deadline = time.monotonic() + timeout_s
@@ -57,6 +61,7 @@ def _address(process: subprocess.Popen[str], timeout_s: float) -> str:
             if not line:
                 break
     process.kill()
-    _, errors = process.communicate()
-    last = (errors.strip().splitlines() or ["it said nothing"])[-1]
+    process.wait()
+    errors.seek(0)
+    last = (errors.read().strip().splitlines() or ["it said nothing"])[-1]
     raise Unavailable(f"the cloud node did not start: {last}")

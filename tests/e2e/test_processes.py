@@ -17,8 +17,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cleave import EdgeNode
 from cleave.processes import child
+from tests.kit.clouds import settle
 from tests.kit.commands import LIMIT_S, cleave, started
+from tests.kit.talking import talk
 from wire.errors import Unavailable
+from wire.v1 import inference_pb2 as pb
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +32,7 @@ DRAIN_S = 20.0
 def cloud_of_its_own(checkpoint: Path, bundle: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Address and process; the test ends it."""
     arguments = ["cloud", "--model", str(checkpoint), "--bundle", str(bundle), "--listen", "127.0.0.1:0"]
-    with child([*arguments, "--drain-s", str(DRAIN_S)]) as process:
+    with child([*arguments, "--drain-s", str(DRAIN_S)]) as (process, _):
         assert process.stdout is not None
         yield process.stdout.readline().removeprefix("listening on ").strip(), process
 
@@ -137,3 +140,14 @@ def test_cloud_does_not_start_on_a_bundle_that_was_tampered_with(
         "cloud", "--model", tiny_checkpoint, "--bundle", bundle, "--listen", "127.0.0.1:0", cache=cache
     )
     assert "stages/image/000.onnx does not have its SHA-256" in result.require_one_clear_error()
+
+
+def test_cloud_that_logs_much_is_not_held_up_by_whoever_started_it(cloud: str) -> None:
+    async def run() -> None:
+        async with talk(cloud) as t:
+            await t.welcomed()
+            for i in range(2000):
+                await t.say(open=pb.Open(request_id=f"refused-{i}-{'x' * 40}"))
+                await t.hear("failed")
+
+    settle(run())
