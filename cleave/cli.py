@@ -190,6 +190,8 @@ def main() -> None:
     # Before torch loads: its threads, waiting in a spin, would take the cores from whatever else runs on this
     # machine and make small models many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # gRPC tells of lost connections by itself, beside the one sentence that we have for them.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         app(standalone_mode=True)
     except CleaveError as error:

@@ -15,7 +15,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2_grpc
 
-from tests.kit.commands import Ended, cleave, cleave_each
+from tests.kit.clouds import FakeRunner, cloud_thread, served_from
+from tests.kit.commands import Ended, cleave, cleave_each, ended, started
 from tests.kit.pictures import encoded, png_that_claims, textured, written
 
 pytestmark = pytest.mark.slow
@@ -137,3 +138,16 @@ def test_address_where_no_cloud_is_is_one_clear_error(cache: Path, files: Path) 
 def test_cache_that_cannot_be_written_is_one_clear_error(cloud: str, files: Path) -> None:
     result: Ended = cleave(*ask(cloud, files / "good.png"), cache=files / "good.png")
     assert "set CLEAVE_CACHE" in result.require_one_clear_error()
+
+
+def test_cloud_that_goes_in_mid_answer_is_one_clear_error(
+    tiny_bundle: Path, cache: Path, files: Path
+) -> None:
+    with contextlib.ExitStack() as stack:
+        node = stack.enter_context(cloud_thread(served_from(tiny_bundle), tiny_bundle, FakeRunner()))
+        command = ("ask", "hold for ever", "--cloud", node.address, "--image", files / "good.png")
+        process = stack.enter_context(started(*command, cache=cache))
+        assert process.stdout is not None
+        assert process.stdout.read(len("hold ")) == "hold "
+        node.call(node.server.stop())
+        assert node.address in ended(process).require_one_clear_error()
