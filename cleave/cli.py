@@ -56,7 +56,8 @@ def partition(
     """
     from cleave.make_bundle import make_bundle
 
-    make_bundle(model, out, calibration=calibration, name=name, verify=verify, as_json=as_json)
+    if not make_bundle(model, out, calibration=calibration, name=name, verify=verify, as_json=as_json):
+        raise typer.Exit(1)
 
 
 @app.command()

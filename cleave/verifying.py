@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,13 @@ class Verification:
         )
 
     def to_dict(self) -> dict[str, object]:
-        return {"splits": [{**asdict(split), "ok": split.is_ok} for split in self.splits], "ok": self.is_ok}
+        """Plain values; an error that is no number, as of logits that are not finite, is None."""
+        splits = [{**asdict(split), "ok": split.is_ok} for split in self.splits]
+        for split in splits:
+            split["max_logit_error"] = (
+                split["max_logit_error"] if isfinite(split["max_logit_error"]) else None
+            )
+        return {"splits": splits, "ok": self.is_ok}
 
 
 @dataclass(frozen=True, slots=True)
