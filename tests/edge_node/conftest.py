@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cleave import EdgeNode
 from cloud_node.request import Served
 from tests.kit.clouds import CloudThread, FakeRunner, cloud_thread, served_from
 
@@ -31,3 +32,9 @@ def node(served: Served, tiny_bundle: Path, runner: FakeRunner) -> Iterator[Clou
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where edge nodes keep bundles, so that only the first fetches them."""
     return tmp_path_factory.mktemp("bundles")
+
+
+@pytest.fixture
+def edge(node: CloudThread, bundles: Path) -> Iterator[EdgeNode]:
+    with EdgeNode(node.address, bundles=bundles) as made:
+        yield made
