@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,10 @@ from training import dense
 from training.easy_vqa import Picture
 from training.model import Shape
 from training.packing import Packed, pack
-from training.questions import Question, questions
-from training.scenes import SIDE, scene
+from training.questions import Question, drill
+from training.scenes import SIDE, Scene, scene
+
+_EASY_QUESTIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,9 @@ class Mixture:
     shape: Shape
     tokenizer: PreTrainedTokenizerFast
     easy_vqa: Sequence[Picture]
-    num_questions: int = 8
+    num_questions: int = 14
     easy_share: float = 0.2
+    ask: Callable[[Scene, int], list[Question]] = drill
 
     def batch(self, first: int, size: int, *, has_questions: bool = True) -> Batch:
         """The batch of scenes from seed `first` on, always the same one: a resumed run sees what an
@@ -50,12 +53,12 @@ class Mixture:
             one = scene(seed, is_crowded=not has_questions)
             pixels.append(np.asarray(one.image))
             targets.append(dense.targets(one, self.shape.patch))
-            asked.append(questions(one, self.num_questions) if has_questions else [])
+            asked.append(self.ask(one, self.num_questions) if has_questions else [])
         for _ in range(num_easy):
             picture = self.easy_vqa[rng.randrange(len(self.easy_vqa))]
             pixels.append(np.asarray(_varied(picture.image, rng)))
             targets.append(dense.easy_targets(pixels[-1], picture.shape, self.shape.patch))
-            asked.append(rng.sample(picture.questions, min(self.num_questions, len(picture.questions))))
+            asked.append(rng.sample(picture.questions, min(_EASY_QUESTIONS, len(picture.questions))))
         return self._stacked(pixels, targets, asked if has_questions else [])
 
     def _stacked(self, pixels: list[np.ndarray], targets: list[Tensor], asked: list[list[Question]]) -> Batch:

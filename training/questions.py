@@ -13,6 +13,7 @@ from training.scenes import COLOURS, DIGIT, PLACES, SHAPES, Scene, Thing
 KINDS = ("describe", "colour", "shape", "size", "count", "where", "digit", "exists", "same")
 NUMBERS = ("zero", "one", "two", "three", "four")
 _MOST_DESCRIBED = 3
+_DRILL_WEIGHTS = {"count": 2.0, "exists": 2.0, "same": 8.0, "where": 4.0, "shape": 2.0, "describe": 0.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,8 @@ def questions(scene: Scene, count: int) -> list[Question]:
     """Up to `count` questions of different kinds and wordings, chosen by the scene's seed."""
     rng = np.random.default_rng([scene.seed, 1])
     by_kind: dict[str, list[Question]] = {}
-    for make in _MAKERS:
-        for question in make(scene.things, rng):
-            by_kind.setdefault(question.kind, []).append(question)
+    for question in _all(scene.things, rng):
+        by_kind.setdefault(question.kind, []).append(question)
     chosen: list[Question] = []
     pools = [list(rng.permutation(np.array(pool, dtype=object))) for pool in by_kind.values()]
     while len(chosen) < count and any(pools):
@@ -38,6 +38,23 @@ def questions(scene: Scene, count: int) -> list[Question]:
             if pools[index] and len(chosen) < count:
                 chosen.append(pools[index].pop())
     return chosen
+
+
+def drill(scene: Scene, count: int) -> list[Question]:
+    """Up to `count` questions to learn from: those that look for a thing, or compare, come more often."""
+    rng = np.random.default_rng([scene.seed, 2])
+    found = {question.text: question for _ in range(2) for question in _all(scene.things, rng)}
+    asked = list(found.values())
+    weights = np.array([_DRILL_WEIGHTS.get(question.kind, 1.0) for question in asked])
+    number = min(count, len(asked))
+    return [
+        asked[index] for index in rng.choice(len(asked), number, replace=False, p=weights / weights.sum())
+    ]
+
+
+def _all(things: tuple[Thing, ...], rng: np.random.Generator) -> Iterator[Question]:
+    for make in _MAKERS:
+        yield from make(things, rng)
 
 
 def name(thing: Thing) -> str:

@@ -20,6 +20,7 @@ from rich.progress import Progress, TextColumn
 from training.batches import Mixture
 from training.easy_vqa import read_easy_vqa
 from training.model import Shape
+from training.questions import questions
 from training.scenes import FIRST_HELD_OUT_SEED
 from training.tokenizer import TOKENIZER, make_tokenizer
 from training.trainer import Schedule, Trainer
@@ -52,7 +53,7 @@ def train(trainer: Trainer, out: Path, *, save_every: int, check_every: int) -> 
 
 
 def _check(trainer: Trainer) -> dict[str, float]:
-    scenes_alone = Mixture(trainer.mixture.shape, trainer.mixture.tokenizer, ())
+    scenes_alone = Mixture(trainer.mixture.shape, trainer.mixture.tokenizer, (), ask=questions)
     exact = trainer.exact_match(scenes_alone.batch(_FIRST_CHECKED, _NUM_CHECKED))
     return {kind: round(share, 3) for kind, share in exact.items()}
 

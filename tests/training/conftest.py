@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from training.batches import Mixture
 from training.model import Shape
+from training.questions import questions
 from training.tokenizer import make_tokenizer
 from training.trainer import Schedule, Trainer
 
@@ -23,4 +24,6 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture
 def make_trainer(tokenizer: PreTrainedTokenizerFast) -> Callable[[], Trainer]:
-    return lambda: Trainer(Mixture(SHAPE, tokenizer, (), num_questions=3), SCHEDULE, "cpu", num_workers=1)
+    return lambda: Trainer(
+        Mixture(SHAPE, tokenizer, (), num_questions=3, ask=questions), SCHEDULE, "cpu", num_workers=1
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from training.questions import KINDS, NUMBERS, questions
+from training.questions import KINDS, NUMBERS, drill, questions
 from training.scenes import DIGIT, FIRST_HELD_OUT_SEED, PLACES, SHAPES, Scene, Thing, scene
 
 _SEEDS = (*range(150), *range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + 50))
@@ -77,7 +77,7 @@ def test_every_question_has_one_answer() -> None:
     asked = 0
     for seed in _SEEDS:
         one = scene(seed)
-        for question in questions(one, 100):
+        for question in {*questions(one, 100), *drill(one, 20)}:
             asked += 1
             if question.kind == "describe":
                 assert _described(one.things, question.answer), question
@@ -103,3 +103,14 @@ def test_yes_and_no_are_both_common() -> None:
     for kind in ("exists", "same"):
         found = [q.answer for seed in range(300) for q in questions(scene(seed), 100) if q.kind == kind]
         assert 0.25 < found.count("yes") / len(found) < 0.75, kind
+
+
+def test_drill_asks_each_wording_once_and_looking_for_things_more_often() -> None:
+    kinds: list[str] = []
+    for seed in range(60):
+        asked = drill(scene(seed), 14)
+        assert asked == drill(scene(seed), 14)
+        assert len({question.text for question in asked}) == len(asked)
+        kinds += [question.kind for question in asked]
+    assert set(kinds) == set(KINDS)
+    assert kinds.count("count") > kinds.count("colour")
