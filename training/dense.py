@@ -18,7 +18,8 @@ from training.packing import IGNORED
 from training.scenes import COLOURS, DIGIT, SHAPES, SIDE, SIZES, Scene, Thing
 
 KINDS = ("nothing", *SHAPES, DIGIT, "rectangle")
-ALL_COLOURS = tuple(dict.fromkeys([*COLOURS, *easy_vqa.COLOURS]))
+# Bare ground has no colour, either: else a question about the red thing finds reddish ground in most patches.
+ALL_COLOURS = (*dict.fromkeys([*COLOURS, *easy_vqa.COLOURS]), "nothing")
 _NUM_DIGITS = 10
 _NUM_PLACES = 9
 _LEAST_COVER = 0.3  # of a patch, by a thing's box
@@ -78,7 +79,8 @@ def easy_targets(pixels: NDArray[np.uint8], shape: str | None, patch: int) -> Te
 def _nothing(patch: int) -> NDArray[np.int64]:
     side = SIDE // patch
     result = np.full((side, side, 5), IGNORED)
-    result[..., 0] = 0
+    result[..., 0] = KINDS.index("nothing")
+    result[..., 1] = ALL_COLOURS.index("nothing")
     return result
 
 

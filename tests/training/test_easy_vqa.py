@@ -59,7 +59,8 @@ def test_unknown_shape_is_not_taught() -> None:
     pixels = np.asarray(_picture().resize((SIDE, SIDE), Image.Resampling.BICUBIC))
     targets = dense.easy_targets(pixels, None, 16).reshape(8, 8, 5)
     assert targets[1, 1, 0] == IGNORED
-    assert targets[0, 0, 0] == 0
+    assert targets[0, 0, 0] == dense.KINDS.index("nothing")
+    assert targets[0, 0, 1] == dense.ALL_COLOURS.index("nothing")
 
 
 def test_mixture_holds_its_share(archive: Path, tokenizer: PreTrainedTokenizerFast) -> None:
