@@ -33,7 +33,7 @@ _LEAST_RATE = 0.01  # of the highest, at the end
 class Schedule:
     """How long and how fast; `seed` decides weights and scenes."""
 
-    steps: int = 6000
+    steps: int = 6300
     tower_steps: int = 1800  # at first, for the vision tower alone
     warmup_steps: int = 200
     batch_size: int = 32
