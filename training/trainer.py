@@ -39,7 +39,7 @@ class Schedule:
     batch_size: int = 32
     rate: float = 1e-3
     dense_share: float = 0.3  # of the loss, once questions are asked
-    average: float = 0.998
+    average: float = 0.996
     seed: int = 1
 
     def has_questions(self, step: int) -> bool:
