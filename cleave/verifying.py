@@ -54,7 +54,7 @@ class SplitResult:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """All split points; ties may be at most 1 in 10,000 tokens (but one is forgiven a short run)."""
+    """All split points; of their tokens together, at most 1 in 10,000 may be a tie."""
 
     splits: tuple[SplitResult, ...]
 
@@ -65,9 +65,7 @@ class Verification:
     @property
     def is_ok(self) -> bool:
         num_tokens = sum(split.num_tokens for split in self.splits)
-        return all(split.is_ok for split in self.splits) and self.num_ties <= max(
-            1, num_tokens * MAX_TIES_PER_TOKEN
-        )
+        return all(split.is_ok for split in self.splits) and self.num_ties <= num_tokens * MAX_TIES_PER_TOKEN
 
     def to_dict(self) -> dict[str, object]:
         """Plain values; an error that is no number, as of logits that are not finite, is None."""
