@@ -35,6 +35,8 @@ MAX_MANIFEST_BYTES = 4 * MIB
 # and a processor that brings the shorter edge to 1024 makes 210 million of a picture that is 200 times as long.
 MAX_IMAGE_PIXELS = 64_000_000
 MAX_IMAGE_ASPECT = 200
+# Ten steps are told apart by a person; more invite an arms race.
+MAX_PRIORITY = 9
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARS = 256
 MAX_CONVERSATION_MESSAGES = 256
@@ -62,6 +64,7 @@ class Limits:
     stream_idle_s: float = 600.0
     upload_idle_s: float = 30.0
     resume_s: float = 60.0  # how long a request outlives its connection
+    priority_s: float = 5.0  # what one step of a request's priority is worth
 
     def to_wire(self) -> pb.Limits:
         """The message that tells these limits."""

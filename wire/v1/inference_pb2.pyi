@@ -311,6 +311,7 @@ class Open(_message.Message):
     DEADLINE_S_FIELD_NUMBER: _builtins.int
     INPUTS_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """1 to 64 characters of [A-Za-z0-9_-], chosen by the edge, unique among its requests of the last hour"""
     model: _builtins.str
@@ -321,6 +322,8 @@ class Open(_message.Message):
     """at most Limits.max_prompt_chars characters; the inputs go where the model's processor puts them"""
     deadline_s: _builtins.float
     """seconds after the cloud has received this message; 0: the cloud's default"""
+    priority: _builtins.int
+    """0 to 9: each step goes before what came up to Limits.priority_s earlier; 0: the default"""
     @_builtins.property
     def conversation(self) -> Global___Conversation: ...
     @_builtins.property
@@ -345,10 +348,11 @@ class Open(_message.Message):
         deadline_s: _builtins.float = ...,
         inputs: _abc.Iterable[Global___Input] | None = ...,
         resume: Global___Resume | None = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_resume", b"_resume", "conversation", b"conversation", "prompt", b"prompt", "resume", b"resume", "settings", b"settings", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resume", b"_resume", "bundle_digest", b"bundle_digest", "conversation", b"conversation", "deadline_s", b"deadline_s", "inputs", b"inputs", "model", b"model", "prompt", b"prompt", "request_id", b"request_id", "resume", b"resume", "settings", b"settings", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resume", b"_resume", "bundle_digest", b"bundle_digest", "conversation", b"conversation", "deadline_s", b"deadline_s", "inputs", b"inputs", "model", b"model", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "resume", b"resume", "settings", b"settings", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__resume: _TypeAlias = _typing.Literal["resume"]  # noqa: Y015
     _WhichOneofArgType__resume: _TypeAlias = _typing.Literal["_resume", b"_resume"]  # noqa: Y015
@@ -935,6 +939,7 @@ class Limits(_message.Message):
     STREAM_IDLE_S_FIELD_NUMBER: _builtins.int
     UPLOAD_IDLE_S_FIELD_NUMBER: _builtins.int
     RESUME_S_FIELD_NUMBER: _builtins.int
+    PRIORITY_S_FIELD_NUMBER: _builtins.int
     max_request_bytes: _builtins.int
     """payloads of one request, together"""
     max_chunk_bytes: _builtins.int
@@ -955,6 +960,8 @@ class Limits(_message.Message):
     """a request whose next Chunk does not come for this long fails"""
     resume_s: _builtins.float
     """how long a request outlives its connection"""
+    priority_s: _builtins.float
+    """what one step of Open.priority is worth: a request goes before those that came this much earlier"""
     def __init__(
         self,
         *,
@@ -968,10 +975,11 @@ class Limits(_message.Message):
         stream_idle_s: _builtins.float = ...,
         upload_idle_s: _builtins.float = ...,
         resume_s: _builtins.float = ...,
+        priority_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_chunk_bytes", b"max_chunk_bytes", "max_inline_bytes", b"max_inline_bytes", "max_inputs", b"max_inputs", "max_new_tokens", b"max_new_tokens", "max_open_requests", b"max_open_requests", "max_prompt_chars", b"max_prompt_chars", "max_request_bytes", b"max_request_bytes", "resume_s", b"resume_s", "stream_idle_s", b"stream_idle_s", "upload_idle_s", b"upload_idle_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_chunk_bytes", b"max_chunk_bytes", "max_inline_bytes", b"max_inline_bytes", "max_inputs", b"max_inputs", "max_new_tokens", b"max_new_tokens", "max_open_requests", b"max_open_requests", "max_prompt_chars", b"max_prompt_chars", "max_request_bytes", b"max_request_bytes", "priority_s", b"priority_s", "resume_s", b"resume_s", "stream_idle_s", b"stream_idle_s", "upload_idle_s", b"upload_idle_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1639,6 +1647,43 @@ class CodecInfo(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CodecInfo: _TypeAlias = CodecInfo  # noqa: Y015
+
+@_typing.final
+class MetricsRequest(_message.Message):
+    """----------------------------------------------------------------------------------------------------------- metrics"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetricsRequest: _TypeAlias = MetricsRequest  # noqa: Y015
+
+@_typing.final
+class MetricsReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPOSITION_FIELD_NUMBER: _builtins.int
+    exposition: _builtins.str
+    """Prometheus text format, version 0.0.4; names and units in docs/metrics.md"""
+    def __init__(
+        self,
+        *,
+        exposition: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exposition", b"exposition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetricsReply: _TypeAlias = MetricsReply  # noqa: Y015
 
 @_typing.final
 class FetchBundleRequest(_message.Message):

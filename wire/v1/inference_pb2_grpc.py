@@ -49,6 +49,11 @@ class InferenceStub:
                 request_serializer=wire_dot_v1_dot_inference__pb2.FetchBundleRequest.SerializeToString,
                 response_deserializer=wire_dot_v1_dot_inference__pb2.BundlePart.FromString,
                 _registered_method=True)
+        self.Metrics = channel.unary_unary(
+                '/wire.v1.Inference/Metrics',
+                request_serializer=wire_dot_v1_dot_inference__pb2.MetricsRequest.SerializeToString,
+                response_deserializer=wire_dot_v1_dot_inference__pb2.MetricsReply.FromString,
+                _registered_method=True)
 
 
 class InferenceServicer:
@@ -75,6 +80,13 @@ class InferenceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Metrics(self, request, context):
+        """What the cloud counts and measures, as Prometheus text: for `cleave top` and whoever cannot reach its HTTP port.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InferenceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +104,11 @@ def add_InferenceServicer_to_server(servicer, server):
                     servicer.FetchBundle,
                     request_deserializer=wire_dot_v1_dot_inference__pb2.FetchBundleRequest.FromString,
                     response_serializer=wire_dot_v1_dot_inference__pb2.BundlePart.SerializeToString,
+            ),
+            'Metrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.Metrics,
+                    request_deserializer=wire_dot_v1_dot_inference__pb2.MetricsRequest.FromString,
+                    response_serializer=wire_dot_v1_dot_inference__pb2.MetricsReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +192,33 @@ class Inference:
             '/wire.v1.Inference/FetchBundle',
             wire_dot_v1_dot_inference__pb2.FetchBundleRequest.SerializeToString,
             wire_dot_v1_dot_inference__pb2.BundlePart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Metrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.v1.Inference/Metrics',
+            wire_dot_v1_dot_inference__pb2.MetricsRequest.SerializeToString,
+            wire_dot_v1_dot_inference__pb2.MetricsReply.FromString,
             options,
             channel_credentials,
             insecure,

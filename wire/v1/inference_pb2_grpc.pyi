@@ -43,6 +43,8 @@ class InferenceStub:
     """Models, split points, codecs and limits. Needs no stream."""
     FetchBundle: _grpc.UnaryStreamMultiCallable[_inference_pb2.FetchBundleRequest, _inference_pb2.BundlePart]
     """One file of a bundle, from an offset. Ask for path "manifest.json" first; its SHA-256 is the bundle digest."""
+    Metrics: _grpc.UnaryUnaryMultiCallable[_inference_pb2.MetricsRequest, _inference_pb2.MetricsReply]
+    """What the cloud counts and measures, as Prometheus text: for `cleave top` and whoever cannot reach its HTTP port."""
 
 @_typing.type_check_only
 class InferenceAsyncStub(InferenceStub):
@@ -53,6 +55,8 @@ class InferenceAsyncStub(InferenceStub):
     """Models, split points, codecs and limits. Needs no stream."""
     FetchBundle: _aio.UnaryStreamMultiCallable[_inference_pb2.FetchBundleRequest, _inference_pb2.BundlePart]  # type: ignore[assignment]
     """One file of a bundle, from an offset. Ask for path "manifest.json" first; its SHA-256 is the bundle digest."""
+    Metrics: _aio.UnaryUnaryMultiCallable[_inference_pb2.MetricsRequest, _inference_pb2.MetricsReply]  # type: ignore[assignment]
+    """What the cloud counts and measures, as Prometheus text: for `cleave top` and whoever cannot reach its HTTP port."""
 
 class InferenceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -78,5 +82,13 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inference_pb2.BundlePart], _abc.AsyncIterator[_inference_pb2.BundlePart]]:
         """One file of a bundle, from an offset. Ask for path "manifest.json" first; its SHA-256 is the bundle digest."""
+
+    @_abc_1.abstractmethod
+    def Metrics(
+        self,
+        request: _inference_pb2.MetricsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.MetricsReply, _abc.Awaitable[_inference_pb2.MetricsReply]]:
+        """What the cloud counts and measures, as Prometheus text: for `cleave top` and whoever cannot reach its HTTP port."""
 
 def add_InferenceServicer_to_server(servicer: InferenceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
