@@ -13,6 +13,7 @@ from wire.errors import CleaveError
 
 class FinishReason(Enum):
     STOP_TOKEN = "stop_token"
+    STOP_STRING = "stop_string"
     LENGTH = "length"
 
 
