@@ -15,7 +15,16 @@ from wire.errors import (
     UnknownModel,
     UnknownSplitPoint,
 )
-from wire.limits import MAX_IMAGE_ASPECT, MAX_IMAGE_PIXELS, Limits, check_request_id
+from wire.limits import (
+    KEY_BYTES,
+    MAX_IMAGE_ASPECT,
+    MAX_IMAGE_PIXELS,
+    MAX_PRIORITY,
+    MAX_STOP_CHARS,
+    MAX_STOP_STRINGS,
+    Limits,
+    check_request_id,
+)
 from wire.manifest import Chain, Manifest
 from wire.tensors import TensorSpec, check_headers
 from wire.v1 import inference_pb2 as pb
@@ -35,6 +44,12 @@ class Settings:
     min_p: float | None = None
     repetition_penalty: float | None = None
     seed: int | None = None
+    stop: tuple[str, ...] = ()  # the answer ends before the first of these
+
+    def is_repeatable(self, samples_by_default: bool) -> bool:
+        """Whether asking again gives the same tokens: nothing is drawn, or all draws follow from the seed."""
+        samples = samples_by_default if self.temperature is None else self.temperature > 0
+        return not samples or self.seed is not None
 
     def generate_arguments(self) -> dict[str, Any]:
         """The same as keyword arguments of the model's own `generate`."""
@@ -61,6 +76,8 @@ class Request:
     codec: str
     payload_sizes: tuple[int, ...]  # bytes of each coded tensor
     crc32: int
+    input_key: bytes = b""  # what the edge says the features were made of; empty: not said
+    priority: int = 0
 
     @property
     def payload_bytes(self) -> int:
@@ -75,6 +92,8 @@ class Served:
     manifest: Manifest
     bundle_digest: str
     refused: dict[int, str]  # split point -> reason
+    samples_by_default: bool = False  # where a request names no temperature
+    defaults_digest: str = ""  # of the generation config and the chat template: they decide answers, too
 
     @property
     def chain(self) -> Chain:
@@ -129,6 +148,8 @@ def parse_open(message: pb.Open, served: Served, bounds: Bounds) -> Request:
         codec=str(codec),
         payload_sizes=sizes,
         crc32=item.crc32,
+        input_key=_input_key(item.input_key),
+        priority=_priority(message.priority),
     )
 
 
@@ -160,6 +181,18 @@ def _payload(item: pb.Input, served: Served, bounds: Bounds) -> tuple[Codec, tup
     return codec, tuple(sizes)
 
 
+def _input_key(key: bytes) -> bytes:
+    if len(key) not in (0, KEY_BYTES):
+        raise MalformedMessage(f"input_key has {len(key)} bytes, and it has {KEY_BYTES}, or none")
+    return key
+
+
+def _priority(asked: int) -> int:
+    if asked > MAX_PRIORITY:
+        raise BadInput(f"the priority is {asked}, and it must be from 0 to {MAX_PRIORITY}")
+    return asked
+
+
 def _prompt(message: pb.Open, bounds: Bounds) -> str:
     if message.WhichOneof("prompt") != "text":
         raise BadInput("this cloud takes a prompt as text, and the request has none")
@@ -183,8 +216,6 @@ def _settings(message: pb.GenerationSettings, bounds: Bounds) -> Settings:
     def given(name: str) -> Any:
         return getattr(message, name) if message.HasField(name) else None  # type: ignore[arg-type]
 
-    if message.stop:
-        raise BadInput("stop strings are not served; leave them out")
     most = bounds.limits.max_new_tokens
     max_new_tokens = given("max_new_tokens") if message.HasField("max_new_tokens") else most
     _check("max_new_tokens", max_new_tokens, 1, most)
@@ -195,8 +226,24 @@ def _settings(message: pb.GenerationSettings, bounds: Bounds) -> Settings:
     _check("repetition_penalty", given("repetition_penalty"), 1e-3, 100)
     return Settings(
         max_new_tokens=max_new_tokens,
-        **{name: given(name) for name in Settings.__dataclass_fields__ if name != "max_new_tokens"},
+        stop=_stop(message.stop),
+        **{
+            name: given(name)
+            for name in Settings.__dataclass_fields__
+            if name not in ("max_new_tokens", "stop")
+        },
     )
+
+
+def _stop(strings: Sequence[str]) -> tuple[str, ...]:
+    if len(strings) > MAX_STOP_STRINGS:
+        raise BadInput(f"there are {len(strings)} stop strings, and at most {MAX_STOP_STRINGS} are taken")
+    for string in strings:
+        if not 1 <= len(string) <= MAX_STOP_CHARS:
+            raise BadInput(
+                f"a stop string has {len(string)} characters, and it must have 1 to {MAX_STOP_CHARS}"
+            )
+    return tuple(strings)
 
 
 def _check(name: str, value: float | None, least: float, most: float) -> None:

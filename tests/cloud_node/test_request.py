@@ -125,7 +125,11 @@ def test_right_open_becomes_a_request(served: Served) -> None:
         (_settings(temperature=-1.0), BadInput),
         (_settings(top_p=0.0), BadInput),
         (_settings(repetition_penalty=0.0), BadInput),
-        (_settings(stop=["."]), BadInput),
+        (_settings(stop=[""]), BadInput),
+        (_settings(stop=["x" * 257]), BadInput),
+        (_settings(stop=["x"] * 17), BadInput),
+        (_open(priority=10), BadInput),
+        (_input(input_key=bytes(31)), MalformedMessage),
     ],
 )
 def test_open_that_does_not_match_is_refused_by_its_own_error(
@@ -168,3 +172,34 @@ def test_settings_become_arguments_of_generate_and_absent_ones_stay_the_models_o
         "max_new_tokens": 32, "do_sample": True, "temperature": 0.5, "top_k": 3,
     }  # fmt: skip
     assert parsed(served).settings.generate_arguments() == {"max_new_tokens": 32}
+
+
+def test_priority_stop_strings_and_key_of_the_input_are_taken(served: Served) -> None:
+    def change(message: pb.Open) -> None:
+        message.priority = 9
+        message.inputs[0].input_key = bytes(range(32))
+        message.settings.stop.extend(["x" * 256, "\n"])
+
+    request = parsed(served, change)
+    assert (request.priority, request.input_key) == (9, bytes(range(32)))
+    assert request.settings.stop == ("x" * 256, "\n")
+    plain = parsed(served)
+    assert (plain.priority, plain.input_key, plain.settings.stop) == (0, b"", ())
+
+
+@pytest.mark.parametrize(
+    ("fields", "when_greedy", "when_sampling"),
+    [
+        ({}, True, False),
+        ({"temperature": 0.0}, True, True),
+        ({"temperature": 0.5}, False, False),
+        ({"temperature": 0.5, "seed": 0}, True, True),
+        ({"seed": 1}, True, True),
+    ],
+)
+def test_answer_is_repeatable_unless_it_is_sampled_without_a_seed(
+    served: Served, fields: dict[str, float], when_greedy: bool, when_sampling: bool
+) -> None:
+    settings = parsed(served, _settings(**fields)).settings
+    assert settings.is_repeatable(samples_by_default=False) is when_greedy
+    assert settings.is_repeatable(samples_by_default=True) is when_sampling
