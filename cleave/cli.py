@@ -93,6 +93,9 @@ def cloud(
     max_queue: Annotated[int, typer.Option(min=1, help="Requests that may wait.")] = 64,
     deadline_s: Annotated[float, typer.Option(help="Seconds per request where the edge sets none.")] = 60.0,
     drain_s: Annotated[float, typer.Option(help="Seconds that open requests get after SIGTERM.")] = 30.0,
+    cache_mb: Annotated[
+        int, typer.Option("--cache-mb", min=0, help="MiB of answers and features to keep; 0: none.")
+    ] = 256,
 ) -> None:
     """Serve the tail, the fusion and the decoder to edge nodes; SIGTERM drains.
 
@@ -112,6 +115,7 @@ def cloud(
         max_queue=max_queue,
         default_deadline_s=deadline_s,
         drain_s=drain_s,
+        cache_bytes=cache_mb << 20,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cloud_node.request import Bounds
 from wire.errors import BadInput
-from wire.limits import Limits
+from wire.limits import MIB, Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class CloudConfig:
     default_deadline_s: float = 60.0
     max_deadline_s: float = 600.0
     drain_s: float = 30.0
+    cache_bytes: int = 256 * MIB  # of answers, features and claims; 0: off
+    cache_ttl_s: float = 3600.0
     limits: Limits = field(default_factory=lambda: Limits(max_new_tokens=256, max_inputs=1))
 
     def __post_init__(self) -> None:
@@ -29,11 +31,12 @@ class CloudConfig:
             raise BadInput(
                 f"{self.listen!r} is no address to listen on; give host:port, such as 127.0.0.1:50051"
             )
-        for name in ("max_queue", "default_deadline_s", "max_deadline_s"):
+        for name in ("max_queue", "default_deadline_s", "max_deadline_s", "cache_ttl_s"):
             if getattr(self, name) <= 0:
                 raise BadInput(f"{name} is {getattr(self, name)}, and it must be above 0")
-        if self.drain_s < 0:
-            raise BadInput(f"drain_s is {self.drain_s}, and it must be 0 or more")
+        for name in ("drain_s", "cache_bytes"):
+            if getattr(self, name) < 0:
+                raise BadInput(f"{name} is {getattr(self, name)}, and it must be 0 or more")
 
     @property
     def bounds(self) -> Bounds:

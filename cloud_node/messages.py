@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cloud_node.request import Bounds, Served
-from cloud_node.sequence import Finished, FinishReason, TextDelta
+from cloud_node.sequence import Finished, FinishReason, StepTimes
 from wire import limits
 from wire.codecs import codec_infos, parse_codec
 from wire.modality import modality_to_wire
@@ -30,22 +30,29 @@ def ack_message(request_id: str, received_bytes: int, now_s: float) -> pb.Down:
     return pb.Down(ack=pb.Ack(request_id=request_id, received_bytes=received_bytes, server_time_s=now_s))
 
 
-def delta_message(request_id: str, delta: TextDelta) -> pb.Down:
-    message = pb.Delta(
-        request_id=request_id, text=delta.text, token_index=delta.token_index, num_tokens=delta.num_tokens
+def have_answer_message(request_id: str, received_bytes: int, num_tokens: int) -> pb.Down:
+    have = pb.Have(
+        request_id=request_id,
+        what=pb.Have.WHAT_ANSWER,
+        received_bytes=received_bytes,
+        received_tokens=num_tokens,
     )
-    return pb.Down(deltas=pb.DeltaBatch(deltas=[message]))
+    return pb.Down(have=have)
 
 
-def done_message(request_id: str, finished: Finished) -> pb.Down:
-    times = finished.times
+def have_features_message(request_id: str, received_bytes: int) -> pb.Down:
+    have = pb.Have(request_id=request_id, what=pb.Have.WHAT_FEATURES, received_bytes=received_bytes)
+    return pb.Down(have=have)
+
+
+def done_message(request_id: str, finished: Finished, cache: pb.Cache.ValueType, times: StepTimes) -> pb.Down:
     return pb.Down(
         done=pb.Done(
             request_id=request_id,
             finish_reason=_FINISH_REASONS[finished.reason],
             prompt_tokens=finished.prompt_tokens,
             generated_tokens=finished.generated_tokens,
-            cache=pb.CACHE_MISS,
+            cache=cache,
             times=pb.StepTimes(**{name: getattr(times, name) for name in times.__dataclass_fields__}),
         )
     )

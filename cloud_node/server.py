@@ -13,11 +13,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from cloud_node.bundle_files import BundleFiles
+from cloud_node.cache import Cache
 from cloud_node.config import CloudConfig
 from cloud_node.engine import Engine, Runner
+from cloud_node.flights import Flights
 from cloud_node.request import Served
 from cloud_node.service import InferenceService
 from cloud_node.serving import serve
+from cloud_node.store import MemoryStore
 from cloud_node.stream import Host
 from splitmodel.loading import Checkpoint
 from wire.errors import BadInput
@@ -36,7 +39,9 @@ class CloudServer:
     def __init__(self, config: CloudConfig, served: Served, runner: Runner) -> None:
         self._config = config
         self._engine = Engine(runner, config.max_queue)
-        host = Host(self._engine, served, config.bounds, metadata.version("cleave"))
+        cache = Cache(MemoryStore(config.cache_bytes, config.cache_ttl_s) if config.cache_bytes else None)
+        self._flights = Flights(self._engine, cache)
+        host = Host(self._engine, served, config.bounds, metadata.version("cleave"), cache, self._flights)
         self._service = InferenceService(host, BundleFiles(config.bundle, served))
         self._health = health.aio.HealthServicer()
         # Without the second option another process could listen on the same port, and take half of the calls.
@@ -71,6 +76,7 @@ class CloudServer:
         """Ends every stream and the engine."""
         await self._server.stop(grace_s)
         await self._engine.close()
+        await self._flights.close()
 
 
 def run(config: CloudConfig, checkpoint: Checkpoint, tell: Callable[[str], None]) -> None:

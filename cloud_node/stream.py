@@ -1,7 +1,8 @@
 """One edge's stream: reads what comes up, keeps the requests that are open, and says what goes down.
 
-A request is *uploading* from its Open until its payload is whole, then a sequence in the engine, until one
-Done or Failed. A fault of the stream itself (no Hello, an unknown message) ends the stream.
+A request is looked up at its Open; where the cloud holds too little it is *uploading* until its payload is whole;
+then it waits for its answer (cloud_node/answering.py) until one Done or Failed. A fault of the stream itself (no
+Hello, an unknown message) ends the stream.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from dataclasses import dataclass
 
+from cloud_node.answering import Answering, OpenRequest
+from cloud_node.cache import Cache
 from cloud_node.engine import Engine
-from cloud_node.messages import ack_message, delta_message, done_message, welcome_message
+from cloud_node.flights import Flights
+from cloud_node.messages import ack_message, done_message, welcome_message
 from cloud_node.outbox import Outbox
 from cloud_node.request import Bounds, Request, Served, parse_open
-from cloud_node.sequence import Event, Finished, Sequence, TextDelta
+from cloud_node.sequence import Event, Finished, StepTimes, TextDelta
+from cloud_node.upload import Upload
 from wire import limits
-from wire.chunks import Assembler
 from wire.errors import (
     Cancelled,
     CleaveError,
@@ -34,7 +38,6 @@ from wire.v1 import inference_pb2 as pb
 _log = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S = 10.0
-_ACK_EVERY_CHUNKS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +48,8 @@ class Host:
     served: Served
     bounds: Bounds
     server_version: str
-
-
-@dataclass(slots=True)
-class _Open:
-    """A request that is open on this stream."""
-
-    request: Request
-    deadline: asyncio.TimerHandle
-    upload: Assembler | None = None
-    unacknowledged: int = 0  # chunks
-    idle: asyncio.TimerHandle | None = None
-    sequence: Sequence | None = None
+    cache: Cache
+    flights: Flights
 
 
 class EdgeStream:
@@ -64,9 +57,11 @@ class EdgeStream:
 
     def __init__(self, host: Host, *, is_draining: bool = False) -> None:
         self._host = host
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, OpenRequest] = {}
+        self._deadlines: dict[str, asyncio.TimerHandle] = {}
         self._is_draining = is_draining
         self._outbox = Outbox()
+        self._answering = Answering(host.cache, host.flights, host.served, self._outbox.put)
         self._has_ended = False
         self.idle = asyncio.Event()
         self.idle.set()
@@ -102,7 +97,7 @@ class EdgeStream:
         try:
             await self._welcome(messages)
             async for up in messages:
-                self._take(up)
+                await self._take(up)
                 await self._outbox.room()
             for request_id in [name for name, opened in self._open.items() if opened.upload is not None]:
                 error = MalformedMessage("the edge ended its stream before the upload was whole")
@@ -133,14 +128,14 @@ class EdgeStream:
             raise _closing()
         self._outbox.put(welcome_message(self._host.bounds, self._host.server_version))
 
-    def _take(self, up: pb.Up) -> None:
+    async def _take(self, up: pb.Up) -> None:
         match up.WhichOneof("message"):
             case "open":
                 if up.open.request_id in self._open:
                     raise MalformedMessage("an Open has the id of a request that is open; choose a new one")
-                self._guarded(up.open.request_id, lambda: self._start(up.open))
+                await self._guarded(up.open.request_id, self._start(up.open))
             case "chunk":
-                self._guarded(up.chunk.request_id, lambda: self._add(up.chunk))
+                await self._guarded(up.chunk.request_id, self._add(up.chunk))
             case "cancel":
                 self._end(up.cancel.request_id, Cancelled("the edge cancelled the request"))
             case "ping":
@@ -151,88 +146,89 @@ class EdgeStream:
                     f"an edge sends Open, Chunk, Cancel or Ping after its Hello, not {other}"
                 )
 
-    def _guarded(self, request_id: str, take: Callable[[], None]) -> None:
+    async def _guarded(self, request_id: str, taken: Awaitable[None]) -> None:
         """One request's failure is its own message; the stream and the other requests go on."""
         try:
-            take()
+            await taken
         except CleaveError as error:
             if request_id in self._open:
                 self._end(request_id, error)
             else:
                 self._say_failed(request_id, error)
 
-    def _start(self, message: pb.Open) -> None:
+    async def _start(self, message: pb.Open) -> None:
+        opened = self._opened(message)
+        if await self._answering.without_payload(opened):
+            return
+        request, item = opened.request, message.inputs[0]
+        opened.upload = Upload(
+            request, self._host.bounds.limits, lambda error: self._end(request.request_id, error)
+        )
+        if item.payload or not item.total_bytes:
+            if item.payload:
+                opened.upload.add(0, item.payload, item.crc32)
+            await self._advance(opened, opened.upload)
+            return
+        self._outbox.put(pb.Down(need=pb.Need(request_id=request.request_id)))
+        opened.upload.expect()
+
+    def _opened(self, message: pb.Open) -> OpenRequest:
+        """A new request of this stream; raises what speaks against it."""
         if self._is_draining:
             raise _closing()
         if len(self._open) >= self._host.bounds.limits.max_open_requests:
             most = self._host.bounds.limits.max_open_requests
             raise Overloaded(f"this stream has {most} open requests, which is its limit", retry_after_s=1.0)
         request = parse_open(message, self._host.served, self._host.bounds)
-        opened = _Open(request, self._later(request.deadline_s, request.request_id, self._expired(request)))
-        self._open[request.request_id] = opened
+        request_id = request.request_id
+        opened = OpenRequest(
+            request,
+            tell=lambda event: self._hear(opened, event),
+            received_bytes=len(message.inputs[0].payload),
+            ready_s=time.monotonic(),
+        )
+        self._open[request_id] = opened
+        self._deadlines[request_id] = asyncio.get_running_loop().call_later(
+            request.deadline_s, self._end, request_id, _expired(request)
+        )
         self.idle.clear()
-        opened.upload = Assembler(request.payload_bytes, self._host.bounds.limits.max_request_bytes)
-        item = message.inputs[0]
-        if item.payload or not item.total_bytes:
-            if item.payload:
-                opened.upload.add(0, item.payload, item.crc32)
-            self._acknowledge(opened)
-            return
-        self._outbox.put(pb.Down(need=pb.Need(request_id=request.request_id)))
-        self._expect_chunk(opened)
+        return opened
 
-    def _add(self, chunk: pb.Chunk) -> None:
+    async def _add(self, chunk: pb.Chunk) -> None:
         opened = self._open.get(chunk.request_id)
         if opened is None or opened.upload is None:
-            # It failed or was cancelled while this chunk was on its way.
+            # It failed, was cancelled, or was found in the cache while this chunk was on its way.
             return
         if chunk.input_index != 0:
             raise MalformedMessage(
                 f"a chunk is for input {chunk.input_index}, and the request has one input, 0"
             )
         opened.upload.add(chunk.offset, chunk.data, chunk.crc32)
-        opened.unacknowledged += 1
-        self._expect_chunk(opened)
-        self._acknowledge(opened)
+        opened.upload.expect()
+        await self._advance(opened, opened.upload)
 
-    def _acknowledge(self, opened: _Open) -> None:
-        assert opened.upload is not None
-        if not opened.upload.is_complete and opened.unacknowledged < _ACK_EVERY_CHUNKS:
+    async def _advance(self, opened: OpenRequest, upload: Upload) -> None:
+        """After a piece: says how much has come, and goes on when that is all."""
+        opened.received_bytes = upload.received_bytes
+        if upload.take_acknowledgement():
+            ack = ack_message(opened.request.request_id, upload.received_bytes, time.monotonic())
+            self._outbox.put(ack)
+        if upload.is_complete:
+            payload = upload.payload()
+            upload.close()
+            opened.upload = None
+            await self._answering.with_payload(opened, payload)
+
+    def _hear(self, opened: OpenRequest, event: Event) -> None:
+        if opened.is_over:
             return
-        opened.unacknowledged = 0
-        received = opened.upload.received_bytes
-        self._outbox.put(ack_message(opened.request.request_id, received, time.monotonic()))
-        if opened.upload.is_complete:
-            self._submit(opened)
-
-    def _submit(self, opened: _Open) -> None:
-        assert opened.upload is not None
-        payload = opened.upload.payload(opened.request.crc32)
-        opened.upload = None
-        if opened.idle is not None:
-            opened.idle.cancel()
         request_id = opened.request.request_id
-        sequence = Sequence(opened.request, payload, lambda event: self._hear(request_id, sequence, event))
-        self._host.engine.submit(sequence)
-        opened.sequence = sequence
-
-    def _hear(self, request_id: str, sequence: Sequence, event: Event) -> None:
-        opened = self._open.get(request_id)
-        if opened is None or opened.sequence is not sequence:
-            return
         match event:
             case TextDelta():
-                self._outbox.put(delta_message(request_id, event))
+                self._outbox.put_delta(request_id, event)
             case Finished():
                 self._forget(request_id)
-                self._outbox.put(done_message(request_id, event))
-                _log.info(
-                    "request %s done: %d tokens, %.3f s",
-                    request_id,
-                    event.generated_tokens,
-                    event.times.total_s,
-                )
-                self._close_if_done()
+                self._say_done(opened, event)
             case CleaveError():
                 self._forget(request_id)
                 self._say_failed(request_id, event)
@@ -242,21 +238,35 @@ class EdgeStream:
         opened = self._forget(request_id)
         if opened is None:
             return
-        if opened.sequence is not None:
-            self._host.engine.stop(opened.sequence, error)
+        self._answering.leave(opened, error)
         self._say_failed(request_id, error)
 
     def _end_all(self, error: CleaveError) -> None:
         for request_id in list(self._open):
             self._end(request_id, error)
 
-    def _forget(self, request_id: str) -> _Open | None:
+    def _forget(self, request_id: str) -> OpenRequest | None:
         opened = self._open.pop(request_id, None)
         if opened is not None:
-            opened.deadline.cancel()
-            if opened.idle is not None:
-                opened.idle.cancel()
+            opened.is_over = True
+            self._deadlines.pop(request_id).cancel()
+            if opened.upload is not None:
+                opened.upload.close()
         return opened
+
+    def _say_done(self, opened: OpenRequest, finished: Finished) -> None:
+        is_repeated = opened.cache == pb.CACHE_ANSWER
+        times = StepTimes(total_s=time.monotonic() - opened.ready_s) if is_repeated else finished.times
+        request_id = opened.request.request_id
+        self._outbox.put(done_message(request_id, finished, opened.cache, times))
+        _log.info(
+            "request %s done: %d tokens, %.3f s, %s",
+            request_id,
+            finished.generated_tokens,
+            times.total_s,
+            pb.Cache.Name(opened.cache),
+        )
+        self._close_if_done()
 
     def _say_failed(self, request_id: str, error: CleaveError) -> None:
         _log.info("request %s failed: %s", request_id[:64], error.code.name)
@@ -270,21 +280,11 @@ class EdgeStream:
         if self._has_ended:
             self._outbox.end()
 
-    def _expect_chunk(self, opened: _Open) -> None:
-        if opened.idle is not None:
-            opened.idle.cancel()
-        idle_s = self._host.bounds.limits.upload_idle_s
-        error = DeadlineExceeded(f"no chunk came for {idle_s:g} s, so the upload was given up; ask again")
-        opened.idle = self._later(idle_s, opened.request.request_id, error)
 
-    def _later(self, delay_s: float, request_id: str, error: CleaveError) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(delay_s, self._end, request_id, error)
-
-    @staticmethod
-    def _expired(request: Request) -> CleaveError:
-        return DeadlineExceeded(
-            f"the request took longer than its deadline of {request.deadline_s:g} s; allow more, or ask for less"
-        )
+def _expired(request: Request) -> CleaveError:
+    return DeadlineExceeded(
+        f"the request took longer than its deadline of {request.deadline_s:g} s; allow more, or ask for less"
+    )
 
 
 def _closing() -> Unavailable:

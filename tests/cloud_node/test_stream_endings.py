@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from cloud_node import stream as stream_module
+from cloud_node.cache import Cache
 from cloud_node.engine import Engine
+from cloud_node.flights import Flights
 from cloud_node.outbox import PAUSE_AT
 from cloud_node.request import Bounds, Served
 from tests.kit.clouds import SECRET, FakeRunner, cloud, limits, num_left, settle, until
@@ -183,7 +185,9 @@ def test_edge_that_reads_nothing_is_read_no_further(served: Served, runner: Fake
 
     async def run() -> None:
         engine = Engine(runner, 1)
-        host = stream_module.Host(engine, served, Bounds(limits(), 60, 60), "0")
+        cache = Cache(None)
+        bounds = Bounds(limits(), 60, 60)
+        host = stream_module.Host(engine, served, bounds, "0", cache, Flights(engine, cache))
         down = stream_module.EdgeStream(host).run(pings())
         await anext(down)
         for _ in range(100):

@@ -15,7 +15,9 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from cleave import AsyncEdgeNode
 from cloud_node.bundle_files import BundleFiles
+from cloud_node.cache import Cache
 from cloud_node.engine import Engine
+from cloud_node.flights import Flights
 from cloud_node.request import Bounds, Served
 from cloud_node.service import InferenceService
 from cloud_node.stream import Host
@@ -43,7 +45,9 @@ class Honest(InferenceService):
 
     def __init__(self, served: Served, bundle: Path) -> None:
         self.engine = Engine(FakeRunner(), 8)
-        host = Host(self.engine, served, Bounds(limits(), 60, 60), "0")
+        cache = Cache(None)
+        flights = Flights(self.engine, cache)
+        host = Host(self.engine, served, Bounds(limits(), 60, 60), "0", cache, flights)
         super().__init__(host, BundleFiles(bundle, served))
 
 
