@@ -96,12 +96,14 @@ def opening(
     payload: bytes | None = None,
     is_inline: bool = True,
     deadline_s: float = 0.0,
+    input_key: bytes = b"",
 ) -> pb.Open:
-    """An Open that is right in every field; its payload is zeros unless given."""
+    """An Open that is right in every field; its payload is zeros unless given, and may be cached under a key."""
     specs = served.chain.split_points[split_point].specs()
     data = bytes(sum(spec.num_bytes for spec in specs)) if payload is None else payload
     item = pb.Input(
         modality=pb.MODALITY_IMAGE,
+        input_key=input_key,
         image=pb.ImageSize(width=64, height=48),
         shape_id=served.chain.input_shape.shape_id,
         split_point=split_point,

@@ -1,0 +1,100 @@
+"""The outbox: deltas go together, and nothing overtakes anything."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cloud_node import outbox as outbox_module
+from cloud_node.outbox import Outbox
+from cloud_node.sequence import TextDelta
+from wire.v1 import inference_pb2 as pb
+
+
+def drained(outbox: Outbox) -> list[pb.Down]:
+    outbox.end()
+
+    async def run() -> list[pb.Down]:
+        return [down async for down in outbox.messages()]
+
+    return asyncio.run(run())
+
+
+def done(request_id: str) -> pb.Down:
+    return pb.Down(done=pb.Done(request_id=request_id))
+
+
+def told(downs: list[pb.Down]) -> list[object]:
+    return [
+        [(d.request_id, d.text, d.token_index, d.num_tokens) for d in down.deltas.deltas]
+        if down.WhichOneof("message") == "deltas"
+        else (down.WhichOneof("message"), down.done.request_id)
+        for down in downs
+    ]
+
+
+def test_deltas_of_one_step_go_in_one_message() -> None:
+    outbox = Outbox()
+    for name in "abc":
+        outbox.put_delta(name, TextDelta(f"{name}!", 4, 1))
+    assert told(drained(outbox)) == [[("a", "a!", 4, 1), ("b", "b!", 4, 1), ("c", "c!", 4, 1)]]
+
+
+def test_reader_that_is_slow_gets_one_delta_per_request_with_all_its_text() -> None:
+    outbox = Outbox()
+    for step in range(3):
+        outbox.put_delta("a", TextDelta(f"a{step} ", step, 1))
+        outbox.put_delta("b", TextDelta(f"b{step} ", 2 * step, 2))
+    assert told(drained(outbox)) == [[("a", "a0 a1 a2 ", 0, 3), ("b", "b0 b1 b2 ", 0, 6)]]
+
+
+def test_delta_never_moves_before_or_behind_another_message() -> None:
+    outbox = Outbox()
+    outbox.put_delta("a", TextDelta("1", 0, 1))
+    outbox.put_delta("b", TextDelta("2", 0, 1))
+    outbox.put(done("a"))
+    outbox.put_delta("b", TextDelta("3", 1, 1))
+    outbox.put(done("b"))
+    outbox.put_delta("a", TextDelta("another with this id", 0, 1))
+    assert told(drained(outbox)) == [
+        [("a", "1", 0, 1), ("b", "2", 0, 1)],
+        ("done", "a"),
+        [("b", "3", 1, 1)],
+        ("done", "b"),
+        [("a", "another with this id", 0, 1)],
+    ]
+
+
+def test_message_that_was_taken_changes_no_more() -> None:
+    async def run() -> None:
+        outbox = Outbox()
+        outbox.put_delta("a", TextDelta("1", 0, 1))
+        messages = outbox.messages()
+        first = await anext(messages)
+        outbox.put_delta("a", TextDelta("2", 1, 1))
+        second = await anext(messages)
+        assert told([first, second]) == [[("a", "1", 0, 1)], [("a", "2", 1, 1)]]
+        outbox.put(done("a"))
+        outbox.put_delta("b", TextDelta("3", 0, 1))
+        assert told([await anext(messages)]) == [("done", "a")]
+        outbox.put_delta("b", TextDelta("4", 1, 1))
+        outbox.end()
+        assert told([down async for down in messages]) == [[("b", "34", 0, 2)]]
+
+    asyncio.run(run())
+
+
+def test_batch_is_bounded() -> None:
+    outbox = Outbox()
+    text = "x" * (outbox_module.MAX_BATCH_CHARS // 2)
+    for index in range(6):
+        outbox.put_delta("a", TextDelta(text, index, 1))
+    assert [batch[0][2:] for batch in told(drained(outbox))] == [(0, 2), (2, 2), (4, 2)]  # type: ignore[index]
+
+
+def test_what_is_put_after_the_end_is_not_sent() -> None:
+    outbox = Outbox()
+    outbox.put(done("a"))
+    outbox.end()
+    outbox.put(done("b"))
+    outbox.put_delta("c", TextDelta("late", 0, 1))
+    assert told(drained(outbox)) == [("done", "a")]

@@ -1,0 +1,389 @@
+"""What a stream does with what the cloud has already, over real gRPC: nothing is computed or sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_node.cache import Cache
+from cloud_node.request import Served
+from cloud_node.server import CloudServer
+from cloud_node.store import MemoryStore
+from tests.kit.clouds import FakeRunner, cloud, num_left, settle, until
+from tests.kit.talking import Talk, chunk, opening, talk
+from wire.v1 import inference_pb2 as pb
+
+PAYLOAD = bytes(range(256)) * 2 + bytes(16)  # of split point 1 of the sample manifest, raw
+KEY = bytes(range(32))
+
+
+def asked(served: Served, text: str, request_id: str = "r1", **options: Any) -> pb.Open:
+    """An Open whose picture has a key."""
+    return opening(served, text, request_id=request_id, **{"payload": PAYLOAD, "input_key": KEY, **options})
+
+
+async def answered(t: Talk, request_id: str) -> tuple[str, list[str], pb.Done]:
+    """A request's text, the kinds of message that it got, and its end."""
+    text, kinds = "", []
+    while True:
+        down = await t.next()
+        kind = down.WhichOneof("message")
+        assert kind is not None
+        if kind == "deltas":
+            text += "".join(d.text for d in down.deltas.deltas if d.request_id == request_id)
+        elif getattr(down, kind).request_id != request_id:
+            continue
+        kinds.append(kind)
+        assert kind != "failed", down.failed.message
+        if kind == "done":
+            return text, kinds, down.done
+
+
+def flights_open(server: CloudServer) -> int:
+    return server._flights.num_open
+
+
+@pytest.mark.parametrize("is_inline", [True, False], ids=["inline", "hash first"])
+def test_repeated_question_is_answered_from_the_cache(
+    served: Served, bundle: Path, runner: FakeRunner, is_inline: bool
+) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, runner) as server, talk(server.address) as t:
+            await t.welcomed()
+            await t.say(open=asked(served, "what is this"))
+            first = await answered(t, "r1")
+            assert first[2].cache == pb.CACHE_MISS
+            await t.say(open=asked(served, "what is this", "r2", is_inline=is_inline))
+            have = await t.hear("have", "r2")
+            assert (have.what, have.received_tokens) == (pb.Have.WHAT_ANSWER, 3)
+            assert have.received_bytes == (len(PAYLOAD) if is_inline else 0)
+            text, kinds, done = await answered(t, "r2")
+            assert (text, kinds) == ("what is this ", ["deltas", "done"])
+            assert done.cache == pb.CACHE_ANSWER
+            assert (done.prompt_tokens, done.generated_tokens) == (7, 3)
+            assert done.finish_reason == pb.FINISH_REASON_STOP_TOKEN
+            assert done.times.prefill_s == 0 < done.times.total_s
+            assert num_left(server) == flights_open(server) == 0
+        assert runner.ran == ["what is this"]
+
+    settle(run())
+
+
+def test_answer_is_found_on_another_stream(served: Served, bundle: Path, runner: FakeRunner) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, runner) as server:
+            for _ in range(2):
+                async with talk(server.address) as t:
+                    await t.welcomed()
+                    await t.say(open=asked(served, "what is this"))
+                    assert await t.text("r1") == "what is this "
+        assert runner.ran == ["what is this"]
+
+    settle(run())
+
+
+def test_second_question_about_a_picture_needs_no_features(
+    served: Served, bundle: Path, runner: FakeRunner
+) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, runner) as server, talk(server.address) as t:
+            await t.welcomed()
+            await t.say(open=asked(served, "one"))
+            await t.hear("done", "r1")
+            await t.say(open=asked(served, "two", "r2", is_inline=False))
+            assert (await t.hear("have", "r2")).what == pb.Have.WHAT_FEATURES
+            text, kinds, done = await answered(t, "r2")
+            assert (text, kinds, done.cache) == ("two ", ["deltas", "done"], pb.CACHE_FEATURES)
+            await t.say(open=asked(served, "two", "r3", is_inline=False))
+            assert (await answered(t, "r3"))[2].cache == pb.CACHE_ANSWER
+        assert runner.payloads == [PAYLOAD, PAYLOAD]
+        assert runner.ran == ["one", "two"]
+
+    settle(run())
+
+
+def test_cached_payload_is_read_only_bytes(served: Served, bundle: Path, runner: FakeRunner) -> None:
+    payloads = []
+    run_one = runner.run
+
+    def noting(sequence: Any, emit: Any) -> Any:
+        payloads.append(sequence.payload)
+        return run_one(sequence, emit)
+
+    runner.run = noting  # type: ignore[method-assign]
+
+    async def run() -> None:
+        async with cloud(served, bundle, runner) as server, talk(server.address) as t:
+            await t.welcomed()
+            await t.say(open=asked(served, "one"))
+            await t.say(open=asked(served, "two", "r2", is_inline=False))
+            await t.hear("done", "r2")
+        assert payloads[1].readonly
+        assert isinstance(payloads[1].obj, bytes)
+        assert payloads[1] == PAYLOAD
+
+    settle(run())
+
+
+def test_equal_features_under_another_key_are_answered_from_the_cache_after_their_upload(
+    served: Served, bundle: Path, runner: FakeRunner
+) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, runner) as server, talk(server.address) as t:
+            await t.welcomed()
+            await t.say(open=asked(served, "what is this"))
+            await t.hear("done", "r1")
+            other = {"input_key": bytes(32), "is_inline": False}
+            await t.say(open=asked(served, "what is this", "r2", **other))
+            await t.hear("need", "r2")
+            await t.say(chunk=chunk("r2", 0, PAYLOAD))
+            text, kinds, done = await answered(t, "r2")
+            assert (text, kinds) == ("what is this ", ["ack", "have", "deltas", "done"])
+            assert done.cache == pb.CACHE_ANSWER
+            await t.say(open=asked(served, "what is this", "r3", **other))
+            assert (await answered(t, "r3"))[1] == ["have", "deltas", "done"]
+        assert runner.ran == ["what is this"]
+
+    settle(run())
+
+
+def test_features_without_a_key_are_found_by_their_content_only(
+    served: Served, bundle: Path, runner: FakeRunner
+) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, runner) as server, talk(server.address) as t:
+            await t.welcomed()
+            await t.say(open=asked(served, "hi", input_key=b""))
+            await t.hear("done", "r1")
+            await t.say(open=asked(served, "hi", "r2", is_inline=False))
+            await t.hear("need", "r2")
+            await t.say(open=asked(served, "hi", "r3", input_key=b""))
+            assert (await answered(t, "r3"))[2].cache == pb.CACHE_ANSWER
+        assert runner.ran == ["hi"]
+
+    settle(run())
+
+
+def test_equal_requests_at_once_are_computed_once(served: Served, bundle: Path, runner: FakeRunner) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, runner) as server:
+            async with talk(server.address) as a, talk(server.address) as b:
+                for t in (a, b):
+                    await t.welcomed()
+                await a.say(open=asked(served, "hold then go"))
+                await a.hear("deltas")
+                await b.say(open=asked(served, "hold then go", is_inline=False))
+                await b.say(open=asked(served, "hold then go", "r2"))
+                assert (await b.hear("have", "r1")).what == pb.Have.WHAT_ANSWER
+                have = await b.hear("have", "r2")
+                assert (have.what, have.received_tokens) == (pb.Have.WHAT_ANSWER, 1)
+                assert (flights_open(server), server._flights.num_joined) == (1, 2)
+                runner.release.set()
+                dones = {}
+                while len(dones) < 2:
+                    down = await b.next()
+                    if down.WhichOneof("message") == "done":
+                        dones[down.done.request_id] = down.done
+                assert {done.cache for done in dones.values()} == {pb.CACHE_ANSWER}
+                assert {done.generated_tokens for done in dones.values()} == {3}
+                assert (await a.hear("done", "r1")).cache == pb.CACHE_MISS
+            await until(lambda: not num_left(server))
+            assert flights_open(server) == 0
+        assert runner.ran == ["hold then go"]
+
+    settle(run())
+
+
+def test_follower_hears_the_whole_text(served: Served, bundle: Path, runner: FakeRunner) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, runner) as server, talk(server.address) as t:
+            await t.welcomed()
+            await t.say(open=asked(served, "well hold then go"))
+            await t.hear("deltas")
+            await asyncio.to_thread(runner.holding.acquire)
+            await t.say(open=asked(served, "well hold then go", "r2"))
+            await t.hear("have", "r2")
+            runner.release.set()
+            assert await t.text("r2") == "well hold then go "
+
+    settle(run())
+
+
+@pytest.mark.parametrize("how", ["cancelled", "late", "gone"])
+def test_followers_go_on_without_their_leader(
+    served: Served, bundle: Path, runner: FakeRunner, how: str
+) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, runner) as server, talk(server.address) as follower:
+            await follower.welcomed()
+            async with talk(server.address) as leader:
+                await leader.welcomed()
+                await leader.say(open=asked(served, "hold on", deadline_s=0.2 if how == "late" else 0))
+                await leader.hear("deltas")
+                await follower.say(open=asked(served, "hold on"))
+                await follower.hear("have", "r1")
+                if how == "cancelled":
+                    await leader.say(cancel=pb.Cancel(request_id="r1"))
+                if how != "gone":
+                    await leader.hear("failed", "r1")
+            await until(lambda: num_left(server) == 2)  # the follower, and what it waits for
+            runner.release.set()
+            assert await follower.text("r1") == "hold on "
+            await until(lambda: not num_left(server))
+        assert runner.ran == ["hold on"]
+
+    settle(run())
+
+
+def test_engine_stops_when_all_who_waited_have_left(served: Served, bundle: Path, runner: FakeRunner) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, runner) as server, talk(server.address) as t:
+            await t.welcomed()
+            for name in ("a", "b"):
+                await t.say(open=asked(served, "hold for ever", name))
+            await t.hear("have", "b")
+            for name in ("a", "b"):
+                await t.say(cancel=pb.Cancel(request_id=name))
+                assert (await t.hear("failed", name)).code == pb.ERROR_CODE_CANCELLED
+            await until(lambda: not num_left(server))
+            assert flights_open(server) == 0
+            runner.release.set()
+            await t.say(open=asked(served, "hold for ever", "c"))
+            assert await t.text("c") == "hold for ever "
+        assert runner.ran == ["hold for ever", "hold for ever"]
+
+    settle(run())
+
+
+def test_failure_reaches_all_who_wait_and_is_computed_again_when_asked_again(
+    served: Served, bundle: Path, runner: FakeRunner
+) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, runner) as server, talk(server.address) as t:
+            await t.welcomed()
+            for name in ("a", "b"):
+                await t.say(open=asked(served, "hold fail", name))
+            await t.hear("have", "b")
+            runner.release.set()
+            failed = {(await t.hear("failed")).request_id for _ in range(2)}
+            assert failed == {"a", "b"}
+            await t.say(open=asked(served, "hold fail", "c", is_inline=False))
+            assert (await t.hear("have", "c")).what == pb.Have.WHAT_FEATURES
+            await t.hear("failed", "c")
+            assert num_left(server) == flights_open(server) == 0
+        assert runner.ran == ["hold fail", "hold fail"]
+
+    settle(run())
+
+
+def test_answer_that_is_drawn_without_a_seed_is_made_anew(
+    served: Served, bundle: Path, runner: FakeRunner
+) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, runner) as server, talk(server.address) as t:
+            await t.welcomed()
+            for name, seed in (("a", None), ("b", None), ("c", 5), ("d", 5), ("e", 6)):
+                drawn = asked(served, "hi", name)
+                drawn.settings.CopyFrom(pb.GenerationSettings(temperature=0.7, seed=seed))
+                await t.say(open=drawn)
+                done = (await answered(t, name))[2]
+                assert (done.cache == pb.CACHE_ANSWER) is (name == "d")
+        assert len(runner.ran) == 4
+
+    settle(run())
+
+
+def test_damaged_upload_is_not_kept(served: Served, bundle: Path, runner: FakeRunner) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, runner) as server, talk(server.address) as t:
+            await t.welcomed()
+            wrong = asked(served, "hi", is_inline=False)
+            wrong.inputs[0].crc32 += 1
+            await t.say(open=wrong)
+            await t.say(chunk=chunk("r1", 0, PAYLOAD))
+            assert (await t.hear("failed", "r1")).code == pb.ERROR_CODE_CORRUPT
+            await t.say(open=asked(served, "hi", "r2", is_inline=False))
+            await t.hear("need", "r2")
+            assert server._flights._cache.counts["claim", "miss"] == 2
+        assert runner.ran == []
+
+    settle(run())
+
+
+def test_chunks_for_what_the_cache_has_answered_are_dropped(
+    served: Served, bundle: Path, runner: FakeRunner
+) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, runner) as server, talk(server.address) as t:
+            await t.welcomed()
+            await t.say(open=asked(served, "one"))
+            await t.hear("done", "r1")
+            for name, text in (("same", "one"), ("other", "hold")):
+                await t.say(open=asked(served, text, name, is_inline=False))
+                await t.say(chunk=chunk(name, 0, PAYLOAD[:100]))
+                await t.say(chunk=chunk(name, 100, PAYLOAD[100:]))
+            runner.release.set()
+            await t.hear("done", "other")
+            await t.say(ping=pb.Ping(nonce=5))
+            assert (await t.next()).pong.nonce == 5
+        assert runner.payloads == [PAYLOAD, PAYLOAD]
+
+    settle(run())
+
+
+def test_cache_of_no_bytes_is_off(served: Served, bundle: Path, runner: FakeRunner) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, runner, cache_bytes=0) as server, talk(server.address) as t:
+            await t.welcomed()
+            for name in ("a", "b"):
+                await t.say(open=asked(served, "hi", name))
+                _, kinds, done = await answered(t, name)
+                assert (kinds[0], done.cache) == ("ack", pb.CACHE_MISS)
+        assert runner.ran == ["hi", "hi"]
+
+    settle(run())
+
+
+class SlowStore(MemoryStore):
+    """A store that answers when a test lets it, as one behind a network does."""
+
+    def __init__(self) -> None:
+        super().__init__(1 << 20, 60)
+        self.is_asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def get(self, key: bytes) -> bytes | None:
+        self.is_asked.set()
+        await self.may_answer.wait()
+        return await super().get(key)
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["unknown", "known"])
+def test_deadline_while_the_store_is_asked_ends_the_request_once(
+    served: Served, bundle: Path, runner: FakeRunner, is_known: bool
+) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, runner) as server, talk(server.address) as t:
+            store = SlowStore()
+            cache: Cache = server._flights._cache
+            cache._store = store
+            store.may_answer.set()
+            await t.welcomed()
+            if is_known:
+                await t.say(open=asked(served, "hi"))
+                await t.hear("done", "r1")
+            store.may_answer.clear()
+            store.is_asked.clear()
+            await t.say(open=asked(served, "hi", "late", deadline_s=0.05))
+            await store.is_asked.wait()
+            assert (await t.hear("failed", "late")).code == pb.ERROR_CODE_DEADLINE_EXCEEDED
+            store.may_answer.set()
+            await t.say(ping=pb.Ping(nonce=5))
+            assert (await t.next()).pong.nonce == 5
+            assert num_left(server) == flights_open(server) == 0
+        assert len(runner.ran) == is_known
+
+    settle(run())
