@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -32,6 +33,14 @@ FETCH_IDLE_S = 30.0
 _RETRY_S = 1.0
 _READY = grpc.ChannelConnectivity.READY
 _TRANSIENT_FAILURE = grpc.ChannelConnectivity.TRANSIENT_FAILURE
+
+
+@dataclass(slots=True)
+class Sent:
+    """Bytes that went up for one request."""
+
+    payload_bytes: int = 0
+    message_bytes: int = 0  # the payload's among them
 
 
 class CloudLink:
@@ -69,21 +78,34 @@ class CloudLink:
         finally:
             call.cancel()
 
-    async def ask(self, opening: pb.Open, payload: bytes) -> AsyncGenerator[pb.Down, None]:
+    async def ask(
+        self, opening: pb.Open, payload: bytes, sent: Sent, *, hash_first: bool | None = None
+    ) -> AsyncGenerator[pb.Down, None]:
         """Sends a request with its one input's payload; gives what the cloud says of it, Done last.
 
-        Raises the CleaveError that the request failed with. A request that is left early is cancelled.
+        With `hash_first` the payload waits for the cloud's Need; None: if it does not fit inside the Open. `sent`
+        counts along. Raises the CleaveError that the request failed with. A request that is left early is cancelled.
         """
         stream = await self._connected()
+        fits = self._fits_inside(stream, payload)
+        waits = (not fits) if hash_first is None else hash_first
         inbox = stream.subscribe(opening.request_id)
         is_over = False
         try:
-            await self._upload(stream, opening, payload)
+            if fits and not waits:
+                opening.inputs[0].payload = payload
+                sent.payload_bytes += len(payload)
+            await self._send(stream, pb.Up(open=opening), sent)
+            if not fits and not waits:
+                await self._upload(stream, opening.request_id, payload, 0, sent)
             while not is_over:
                 down = await inbox.get()
                 if isinstance(down, CleaveError):
                     is_over = True
                     raise down
+                if waits and down.WhichOneof("message") == "need":
+                    waits = False
+                    await self._upload(stream, opening.request_id, payload, down.need.from_offset, sent)
                 is_over = down.WhichOneof("message") == "done"
                 yield down
         finally:
@@ -97,25 +119,30 @@ class CloudLink:
             await self._stream.close()
         await self._channel.close()
 
-    async def _upload(self, stream: _Stream, opening: pb.Open, payload: bytes) -> None:
-        """At once, without waiting for Need: no cloud holds these features yet."""
+    def _fits_inside(self, stream: _Stream, payload: bytes) -> bool:
+        """Whether the payload can ride inside the Open; raises TooLarge where the cloud takes it in no way."""
         assert stream.limits is not None
         if len(payload) > stream.limits.max_request_bytes:
             raise TooLarge(
                 f"the features have {len(payload):,} bytes, and {self.address} takes "
                 f"{stream.limits.max_request_bytes:,}; use another split point or codec"
             )
-        if len(payload) <= min(stream.limits.max_inline_bytes, limits.MAX_INLINE_BYTES):
-            opening.inputs[0].payload = payload
-            await stream.send(pb.Up(open=opening))
-            return
-        await stream.send(pb.Up(open=opening))
+        return len(payload) <= min(stream.limits.max_inline_bytes, limits.MAX_INLINE_BYTES)
+
+    async def _upload(self, stream: _Stream, request_id: str, payload: bytes, start: int, sent: Sent) -> None:
+        """From byte `start` on, until the cloud has enough: it may fail the request, or find its features."""
+        assert stream.limits is not None
         most = min(stream.limits.max_chunk_bytes, limits.MAX_CHUNK_BYTES)
-        for offset, data, crc32 in split(payload, most):
-            if not stream.is_subscribed(opening.request_id):
+        for offset, data, crc32 in split(payload, most, start):
+            if not stream.is_wanted(request_id):
                 return
-            chunk = pb.Chunk(request_id=opening.request_id, offset=offset, data=bytes(data), crc32=crc32)
-            await stream.send(pb.Up(chunk=chunk))
+            chunk = pb.Chunk(request_id=request_id, offset=offset, data=data, crc32=crc32)
+            await self._send(stream, pb.Up(chunk=chunk), sent)
+            sent.payload_bytes += len(data)
+
+    async def _send(self, stream: _Stream, up: pb.Up, sent: Sent) -> None:
+        await stream.send(up)
+        sent.message_bytes += up.ByteSize()
 
     async def _connected(self) -> _Stream:
         async with self._opening:
@@ -148,6 +175,7 @@ class _Stream:
         self._call = call
         self._address = address
         self._inboxes: dict[str, asyncio.Queue[pb.Down | CleaveError]] = {}
+        self._satisfied: set[str] = set()  # requests whose payload the cloud needs no more
         self._sending = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
         self.limits: pb.Limits | None = None
@@ -192,10 +220,11 @@ class _Stream:
 
     def unsubscribe(self, request_id: str) -> None:
         self._inboxes.pop(request_id, None)
+        self._satisfied.discard(request_id)
 
-    def is_subscribed(self, request_id: str) -> bool:
-        """Whether the request is still open: False once the cloud has refused it."""
-        return request_id in self._inboxes and not self.is_lost
+    def is_wanted(self, request_id: str) -> bool:
+        """Whether the cloud still needs a request's payload: not once it has refused it, or found it elsewhere."""
+        return request_id in self._inboxes and request_id not in self._satisfied and not self.is_lost
 
     async def send(self, up: pb.Up) -> None:
         if self.is_lost:
@@ -236,6 +265,10 @@ class _Stream:
                 self._put(delta.request_id, pb.Down(deltas=pb.DeltaBatch(deltas=[delta])))
         elif kind == "failed":
             self._put(down.failed.request_id, from_failed(down.failed))
+        elif kind == "have":
+            if down.have.request_id in self._inboxes:
+                self._satisfied.add(down.have.request_id)
+            self._put(down.have.request_id, down)
         elif kind == "go_away":
             self.is_ending = True
         elif kind is not None and hasattr(getattr(down, kind), "request_id"):

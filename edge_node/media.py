@@ -47,16 +47,36 @@ class Picture:
         return buffer.tell()
 
 
+@dataclass(slots=True)
+class PictureSource:
+    """The bytes that identify a picture, and the picture once it is decoded."""
+
+    data: bytes
+    name: str
+    decoded: Picture | None = None
+
+    def picture(self) -> Picture:
+        """Raises BadInput or TooLarge, naming the source, where the bytes are no picture that is taken."""
+        if self.decoded is None:
+            self.decoded = _from_bytes(self.data, self.name)
+        return self.decoded
+
+
 def load_picture(source: ImageSource) -> Picture:
     """Loads a picture; raises BadInput or TooLarge, naming the source, where it cannot."""
-    if isinstance(source, Image.Image):
-        return _from_image(source)
-    if isinstance(source, np.ndarray):
-        return _from_image(_image_of(source))
+    return read_source(source).picture()
+
+
+def read_source(source: ImageSource) -> PictureSource:
+    """As far as is needed to know the picture again: a file is read, and not decoded. Raises as load_picture does."""
+    name = "the picture"
+    if isinstance(source, Image.Image | np.ndarray):
+        picture = _from_image(source if isinstance(source, Image.Image) else _image_of(source))
+        return PictureSource(picture.data, name, picture)
     if isinstance(source, bytes):
-        return _from_bytes(source, "the picture")
+        return PictureSource(source, name)
     if isinstance(source, str | Path):
-        return _from_bytes(_read(source), str(source))
+        return PictureSource(_read(source), str(source))
     raise BadInput(
         f"a picture is a path, bytes, a uint8 array or a Pillow image, not {type(source).__name__}"
     )

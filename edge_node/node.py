@@ -10,27 +10,26 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-from zlib import crc32
-
-from numpy.typing import NDArray
+from typing import Unpack
 
 from edge_node.bundle_store import BundleStore, Progress, StoredBundle, default_folder
+from edge_node.coding import Coded, CodingTimes, choose_arm, code
 from edge_node.head import Head
-from edge_node.link import CONNECT_TIMEOUT_S, CloudLink
-from edge_node.media import ImageSource, Picture, load_picture
-from edge_node.preprocess import preprocess
+from edge_node.link import CONNECT_TIMEOUT_S, CloudLink, Sent
+from edge_node.media import ImageSource, PictureSource, read_source
+from edge_node.memory import DEFAULT_BYTES, FeatureMemory, Place
 from edge_node.report import AnswerReport
-from edge_node.wanted import Wanted, make_settings
-from wire.codecs import Codec, encode, parse_codec
-from wire.errors import BadInput, IncompatibleBundle, MalformedMessage, UnknownModel, UnknownSplitPoint
+from edge_node.wanted import Sampling, Wanted, make_settings
+from wire.codecs import Codec
+from wire.errors import BadInput, IncompatibleBundle, MalformedMessage, UnknownModel
 from wire.keys import input_key
-from wire.tensors import make_headers
 from wire.v1 import inference_pb2 as pb
 
-Array = NDArray[Any]
-
-_FINISH_REASONS = {pb.FINISH_REASON_STOP_TOKEN: "stop_token", pb.FINISH_REASON_LENGTH: "length"}
+_FINISH_REASONS = {
+    pb.FINISH_REASON_STOP_TOKEN: "stop_token",
+    pb.FINISH_REASON_STOP_STRING: "stop_string",
+    pb.FINISH_REASON_LENGTH: "length",
+}
 _CACHES = {pb.CACHE_FEATURES: "features", pb.CACHE_ANSWER: "answer"}
 
 
@@ -43,22 +42,12 @@ class _Served:
     head: Head
 
 
-@dataclass(frozen=True, slots=True)
-class _Coded:
-    """Features on their way: the payload and how long it took to make."""
-
-    opening: pb.Open
-    payload: bytes
-    label: str
-    encode_s: float
-    codec_s: float
-
-
 class AsyncEdgeNode:
     """One device. Needs only the cloud's address: it fetches the head from there and keeps it on disk.
 
     `bundles` is the folder to keep bundles in ($CLEAVE_CACHE or the user's cache by default); `num_threads`
-    bounds the head's threads (0: all cores); `progress` hears of files being fetched.
+    bounds the head's threads (0: all cores); `memory_bytes` of coded features are kept for further questions
+    about the same pictures; `progress` hears of files being fetched.
     """
 
     def __init__(
@@ -67,6 +56,7 @@ class AsyncEdgeNode:
         *,
         bundles: Path | None = None,
         num_threads: int = 0,
+        memory_bytes: int = DEFAULT_BYTES,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         progress: Progress | None = None,
     ) -> None:
@@ -77,6 +67,7 @@ class AsyncEdgeNode:
         self._timeout_s = connect_timeout_s
         self._store = BundleStore(bundles or default_folder(), progress)
         self._num_threads = num_threads
+        self._memory = FeatureMemory(memory_bytes)
         self._link: CloudLink | None = None
         self._served: dict[str, _Served] = {}
         self._describing = asyncio.Lock()
@@ -107,48 +98,74 @@ class AsyncEdgeNode:
         model: str | None = None,
         split: int | None = None,
         codec: str | None = None,
-        max_new_tokens: int | None = None,
-        temperature: float | None = None,
-        seed: int | None = None,
         deadline_s: float | None = None,
+        hash_first: bool | None = None,
+        priority: int = 0,
+        **sampling: Unpack[Sampling],
     ) -> AsyncAnswer:
         """Asks about a picture; iterate over the result for the text as it comes.
 
-        `split` and `codec` choose the arm (the bundle's default one where both are None). Raises, while
-        iterated, the CleaveError that says what went wrong and whose fault it is.
+        `split` and `codec` choose the arm (the bundle's default one where both are None). `hash_first` asks whether
+        the cloud has the features, or the answer, before they are sent: one round trip for what may be a whole
+        upload. None does so where the device has met the picture before, or its features are large. Of `priority`
+        9 goes first. The rest says how tokens are chosen: see `Sampling`. Raises, while iterated, the CleaveError
+        that says what went wrong and whose fault it is.
         """
-        settings = make_settings(max_new_tokens, temperature, seed)
-        wanted = Wanted(question, image, model, split, codec, settings, deadline_s)
+        settings = make_settings(sampling)
+        wanted = Wanted(question, image, model, split, codec, settings, deadline_s, hash_first, priority)
         report = AnswerReport(question)
         return AsyncAnswer(self._answer(wanted, report), report)
 
     async def _answer(self, wanted: Wanted, report: AnswerReport) -> AsyncGenerator[str, None]:
         started = time.perf_counter()
-        picture = await asyncio.to_thread(load_picture, wanted.image)
+        source = await asyncio.to_thread(read_source, wanted.image)
         served = await self._model(wanted.model)
-        split, codec = _choose_arm(served, wanted.split, wanted.codec)
-        paths = [stage.path for stage in served.bundle.manifest.chains[0].stages[:split]]
-        await self._store.need(served.bundle, paths, self._cloud().fetch)
-        await asyncio.to_thread(served.head.load, split)
-        coded = await asyncio.to_thread(_code, served, wanted, picture, split, codec)
+        split, codec = choose_arm(served.model, served.bundle.manifest, wanted.split, wanted.codec)
+        key = input_key(source.data, served.bundle.manifest.preprocessing_digest)
+        place = Place(served.bundle.digest, key, split, str(codec))
+        hash_first, times = wanted.hash_first, CodingTimes()
+        coded = self._memory.get(place)
+        if coded is None:
+            coded, times = await self._code(served, source, key, split, codec)
+            self._memory.put(place, coded)
+        elif hash_first is None:
+            # The cloud was asked about this picture, too.
+            hash_first = True
         report.model, report.split_point, report.codec = served.model.name, split, str(codec)
-        report.split_label, report.uploaded_bytes = coded.label, len(coded.payload)
-        report.ms.update(encode=coded.encode_s * 1e3, codec=coded.codec_s * 1e3)
-        async with aclosing(self._texts(coded, report, started)) as texts:
+        report.split_label, report.feature_bytes = coded.label, len(coded.payload)
+        report.ms.update(encode=times.encode_s * 1e3, codec=times.codec_s * 1e3)
+        opening = _opening(served, wanted, coded.item)
+        async with aclosing(self._texts(opening, coded.payload, hash_first, report, started)) as texts:
             async for text in texts:
                 yield text
-        report.jpeg_bytes = await asyncio.to_thread(picture.jpeg_bytes)
+        if coded.jpeg_bytes is None:
+            coded.jpeg_bytes = await asyncio.to_thread(lambda: source.picture().jpeg_bytes())
+        report.jpeg_bytes = coded.jpeg_bytes
 
-    async def _texts(self, coded: _Coded, report: AnswerReport, started: float) -> AsyncGenerator[str, None]:
+    async def _code(
+        self, served: _Served, source: PictureSource, key: bytes, split: int, codec: Codec
+    ) -> tuple[Coded, CodingTimes]:
+        """The picture's features, made here; fetches the stages of the head that are missing."""
+        manifest = served.bundle.manifest
+        picture = await asyncio.to_thread(source.picture)
+        paths = [stage.path for stage in manifest.chains[0].stages[:split]]
+        await self._store.need(served.bundle, paths, self._cloud().fetch)
+        await asyncio.to_thread(served.head.load, split)
+        return await asyncio.to_thread(code, manifest, served.head, picture, key, split, codec)
+
+    async def _texts(
+        self, opening: pb.Open, payload: bytes, hash_first: bool | None, report: AnswerReport, started: float
+    ) -> AsyncGenerator[str, None]:
         """Sends the request; what the cloud says of it goes to the report, and its text to the caller."""
-        sent = time.perf_counter()
-        async with aclosing(self._cloud().ask(coded.opening, coded.payload)) as downs:
+        asked = time.perf_counter()
+        sent = Sent()
+        async with aclosing(self._cloud().ask(opening, payload, sent, hash_first=hash_first)) as downs:
             try:
                 async for down in downs:
                     now = time.perf_counter()
                     match down.WhichOneof("message"):
-                        case "ack" if down.ack.received_bytes == len(coded.payload):
-                            report.ms["upload"] = (now - sent) * 1e3
+                        case "ack" if down.ack.received_bytes == len(payload):
+                            report.ms["upload"] = (now - asked) * 1e3
                         case "deltas":
                             report.ms.setdefault("first_token", (now - started) * 1e3)
                             for delta in down.deltas.deltas:
@@ -156,11 +173,14 @@ class AsyncEdgeNode:
                                 yield delta.text
                         case "done":
                             report.ms["total"] = (now - started) * 1e3
+                            report.ms.setdefault("first_token", report.ms["total"])
                             _note_done(report, down.done)
             except IncompatibleBundle:
                 # The cloud serves another bundle by now: the next question asks which.
                 self._served.clear()
                 raise
+            finally:
+                report.uploaded_bytes, report.sent_bytes = sent.payload_bytes, sent.message_bytes
 
     async def _model(self, name: str | None) -> _Served:
         async with self._describing:
@@ -216,43 +236,8 @@ def _require_same(model: pb.Model, bundle: StoredBundle) -> None:
         )
 
 
-def _choose_arm(served: _Served, split: int | None, codec: str | None) -> tuple[int, Codec]:
-    """What the caller named, and the bundle's default arm for the rest."""
-    manifest, points = served.bundle.manifest, served.model.chains[0].split_points
-    chosen = manifest.default_arm.split_point if split is None else split
-    if not 0 <= chosen < len(points):
-        raise UnknownSplitPoint(
-            f"{served.model.name} has the split points 0 to {len(points) - 1}, not {chosen}; see `cleave describe`"
-        )
-    if not points[chosen].served:
-        raise UnknownSplitPoint(f"the cloud does not serve split point {chosen}: {points[chosen].reason}")
-    return chosen, parse_codec(codec or manifest.default_arm.codec)
-
-
-def _code(served: _Served, wanted: Wanted, picture: Picture, split: int, codec: Codec) -> _Coded:
-    """Preprocessing, head and codec; the Open that announces their result."""
-    manifest = served.bundle.manifest
-    point = manifest.chains[0].split_points[split]
-    started = time.perf_counter()
-    pixels = preprocess(manifest.preprocessing, picture.image)
-    features = served.head.run(pixels, split)
-    encoded = time.perf_counter()
-    payloads = encode(codec, features, point.specs())
-    payload = b"".join(payloads)
-    coded = time.perf_counter()
-    item = pb.Input(
-        modality=pb.MODALITY_IMAGE,
-        input_key=input_key(picture.data, manifest.preprocessing_digest),
-        image=pb.ImageSize(width=picture.width, height=picture.height),
-        shape_id=manifest.chains[0].input_shape.shape_id,
-        split_point=split,
-        codec_id=codec.codec_id,
-        setting=codec.setting,
-        tensors=make_headers(point.specs(), [len(part) for part in payloads]),
-        total_bytes=len(payload),
-        crc32=crc32(payload),
-    )
-    opening = pb.Open(
+def _opening(served: _Served, wanted: Wanted, item: pb.Input) -> pb.Open:
+    return pb.Open(
         request_id=secrets.token_hex(8),
         model=served.model.name,
         bundle_digest=served.bundle.digest,
@@ -260,8 +245,8 @@ def _code(served: _Served, wanted: Wanted, picture: Picture, split: int, codec: 
         settings=wanted.settings,
         deadline_s=wanted.deadline_s or 0.0,
         inputs=[item],
+        priority=wanted.priority,
     )
-    return _Coded(opening, payload, point.label, encoded - started, coded - encoded)
 
 
 def _note_done(report: AnswerReport, done: pb.Done) -> None:

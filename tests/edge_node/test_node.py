@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cleave import AsyncEdgeNode, EdgeNode
-from cloud_node.request import Served
+from cloud_node.request import Request, Served, Settings
 from tests.kit.clouds import (
     LIMIT_S,
     SECRET,
@@ -40,7 +40,7 @@ def test_text_comes_as_it_is_made(node: CloudThread, edge: EdgeNode, runner: Fak
     texts = iter(edge.ask("hold then go", PICTURE))
     assert next(texts) == "hold "
     runner.release.set()
-    assert list(texts) == ["then ", "go "]
+    assert "".join(texts) == "then go "
     node.require_idle()
 
 
@@ -51,7 +51,8 @@ def test_report_says_what_the_answer_cost(edge: EdgeNode) -> None:
     assert (report.question, report.text) == ("three short words", "three short words ")
     assert (report.model, report.split_point, report.codec) == ("tiny", 2, "fp16")
     assert report.split_label == "model.vision_tower.embeddings"
-    assert report.uploaded_bytes == 1280 // 2
+    assert report.feature_bytes == report.uploaded_bytes == 1280 // 2
+    assert report.uploaded_bytes < report.sent_bytes < report.uploaded_bytes + 1000
     assert report.jpeg_bytes == len(encoded(PICTURE, "JPEG", quality=90))
     assert (report.finish_reason, report.prompt_tokens, report.generated_tokens) == ("stop_token", 7, 3)
     assert report.cache == "miss"
@@ -204,6 +205,14 @@ def test_answer_that_is_never_read_costs_nothing(
         ({"max_new_tokens": 1 << 40}, BadInput, "max_new_tokens"),
         ({"seed": -1}, BadInput, "seed"),
         ({"temperature": -0.5}, BadInput, "temperature"),
+        ({"top_k": -1}, BadInput, "top_k"),
+        ({"top_p": "high"}, BadInput, "top_p"),
+        ({"min_new_tokens": 9, "max_new_tokens": 8}, BadInput, "min_new_tokens"),
+        ({"stop": "."}, BadInput, "list"),
+        ({"stop": [""]}, BadInput, "stop string"),
+        ({"stop": [5]}, BadInput, "stop"),
+        ({"priority": 10}, BadInput, "0 to 9"),
+        ({"priority": -1}, BadInput, "0 to 9"),
         ({"deadline_s": 0}, BadInput, "deadline"),
         ({"deadline_s": -3.0}, BadInput, "deadline"),
         ({"deadline_s": float("nan")}, BadInput, "deadline"),
@@ -223,3 +232,30 @@ def test_what_cannot_be_asked_is_one_clear_error_and_the_next_question_is_answer
     assert SECRET not in str(raised.value)
     assert edge.ask("next", PICTURE).text() == "next "
     node.require_idle()
+
+
+def test_argument_that_is_none_is_refused(edge: EdgeNode) -> None:
+    with pytest.raises(TypeError, match="colour"):
+        edge.ask("What?", PICTURE, colour="red")
+
+
+def test_everything_that_was_asked_for_reaches_the_cloud(
+    edge: EdgeNode, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[Request] = []
+    run = runner.run
+
+    def noting(sequence: Any, emit: Any) -> Any:
+        requests.append(sequence.request)
+        return run(sequence, emit)
+
+    monkeypatch.setattr(runner, "run", noting)
+    asked: dict[str, Any] = {
+        "max_new_tokens": 9, "min_new_tokens": 1, "temperature": 0.5, "top_k": 3, "top_p": 0.25, "min_p": 0.125,
+        "repetition_penalty": 1.5, "seed": 4, "stop": [".", "\n"],
+    }  # fmt: skip
+    edge.ask("hi", PICTURE, priority=3, deadline_s=7.0, **asked).text()
+    edge.ask("hi", PICTURE, temperature=0.5).text()
+    assert requests[0].settings == Settings(**{**asked, "stop": (".", "\n")})
+    assert (requests[0].priority, requests[0].deadline_s) == (3, 7.0)
+    assert requests[1].settings.seed is not None

@@ -119,7 +119,7 @@ def test_request_on_a_draining_cloud_ends_and_a_new_one_is_refused(
     with pytest.raises(Unavailable):
         edge.ask("new", PICTURE).text()
     runner.release.set()
-    assert list(texts) == ["then ", "end "]
+    assert "".join(texts) == "then end "
     drained.result(LIMIT_S)
 
 
