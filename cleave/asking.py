@@ -23,7 +23,8 @@ def ask_and_print(
 ) -> None:
     """Prints the answer as it comes, and what it cost to standard error; or one JSON object at its end."""
     with _fetch_bar() as progress, EdgeNode(cloud, progress=progress, connect_timeout_s=timeout_s) as edge:
-        answer = edge.ask(question, image, **options)
+        # A process that has just started remembers no picture, and the cloud may.
+        answer = edge.ask(question, image, hash_first=True, **options)
         for text in answer:
             if not as_json:
                 print(printable(text), end="", flush=True)
@@ -37,10 +38,11 @@ def ask_and_print(
 def summary(report: AnswerReport) -> str:
     """One line: the arm, the bytes, the times."""
     ms = report.ms
+    source = "" if report.cache == "miss" else f"{report.cache} from the cache, "
     return (
-        f"split {report.split_point} ({report.split_label}), {report.codec}: {report.uploaded_bytes:,} bytes sent "
-        f"(JPEG {report.jpeg_bytes:,}); encode {ms['encode']:.0f} ms, first token {ms['first_token']:.0f} ms, "
-        f"total {ms['total']:.0f} ms"
+        f"split {report.split_point} ({report.split_label}), {report.codec}: {source}"
+        f"{report.uploaded_bytes:,} bytes sent (JPEG {report.jpeg_bytes:,}); encode {ms['encode']:.0f} ms, "
+        f"first token {ms['first_token']:.0f} ms, total {ms['total']:.0f} ms"
     )
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from wire.errors import CleaveError
+from wire.limits import MAX_PRIORITY
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -135,6 +136,27 @@ def ask(
         str | None, typer.Option(help="One of the cloud's models; its first without it.")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of the answer.")] = None,
+    min_tokens: Annotated[int | None, typer.Option(min=0, help="Fewest tokens of the answer.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="0 takes the most likely token; the model's own without it.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(min=0, help="Draw from this many tokens; 0: all.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the likeliest tokens that sum to this; 1: all.")
+    ] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Draw from tokens at least this likely against the likeliest.")
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="Above 1: tokens that were there before get less likely.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Draws the same tokens again.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End the answer before this text; may be given several times.")
+    ] = None,
+    priority: Annotated[
+        int, typer.Option(min=0, max=MAX_PRIORITY, help="A step goes before what came a little earlier.")
+    ] = 0,
     deadline_s: Annotated[float | None, typer.Option(help="Seconds that the answer may take.")] = None,
     timeout_s: Timeout = 10.0,
     as_json: AsJson = False,
@@ -147,7 +169,9 @@ def ask(
 
     ask_and_print(
         cloud, question, image, timeout_s=timeout_s, as_json=as_json, model=model, split=split, codec=codec,
-        max_new_tokens=max_tokens, deadline_s=deadline_s,
+        max_new_tokens=max_tokens, min_new_tokens=min_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
+        min_p=min_p, repetition_penalty=repetition_penalty, seed=seed, stop=stop or (), priority=priority,
+        deadline_s=deadline_s,
     )  # fmt: skip
 
 

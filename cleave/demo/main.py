@@ -101,7 +101,9 @@ def _ask(items: Sequence[dict[str, Any]], address: str, console: Console) -> Ite
 
 
 def _answer(item: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
-    kept = ("split_point", "split_label", "codec", "uploaded_bytes", "jpeg_bytes", "cache", "ms")
+    kept = (
+        "split_point", "split_label", "codec", "feature_bytes", "uploaded_bytes", "jpeg_bytes", "cache", "ms",
+    )  # fmt: skip
     return {
         "image": Path(item["image"]).name,
         "question": item["question"],
@@ -117,7 +119,7 @@ def _print(answers: Sequence[dict[str, Any]]) -> None:
             answer["split_point"],
             answer["split_label"],
             answer["codec"],
-            answer["uploaded_bytes"],
+            answer["feature_bytes"],
             answer["jpeg_bytes"],
             *(round(answer["ms"].get(step, 0.0), 1) for step in _STEPS),
         )

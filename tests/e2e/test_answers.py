@@ -10,6 +10,7 @@ import pytest
 
 from cleave import EdgeNode
 from cleave.terminal import printable
+from edge_node.wanted import Sampling
 from tests.kit.commands import cleave, cleave_each
 from wire.codecs import all_codecs
 from wire.manifest import load_manifest
@@ -78,7 +79,7 @@ def test_every_codec_is_answered_and_sends_no_more_than_raw(
                 answer = edge.ask(QUESTION, pictures[0], split=split, codec=codec, max_new_tokens=4)
                 assert isinstance(answer.text(), str)
                 assert answer.report.generated_tokens >= 1
-                sizes[codec] = answer.report.uploaded_bytes
+                sizes[codec] = answer.report.feature_bytes
             assert sizes["fp16"] == sizes["bf16"] == sizes["raw"] / 2
             assert sizes["int8:token"] < sizes["fp16"]
 
@@ -87,11 +88,46 @@ def test_sampling_with_a_seed_gives_the_same_text_again(
     cloud: str, cache: Path, pictures: list[Path]
 ) -> None:
     with EdgeNode(cloud, bundles=cache / "bundles") as edge:
-        texts = [
-            edge.ask(QUESTION, pictures[0], temperature=1.0, seed=seed, max_new_tokens=NUM_TOKENS).text()
-            for seed in (1, 1, 2)
+        # The second differs in what changes nothing, so that it is computed, and not found in the cache.
+        asked: list[Sampling] = [{"seed": 1}, {"seed": 1, "min_new_tokens": 0}, {"seed": 2}]
+        answers = [
+            edge.ask(QUESTION, pictures[0], temperature=1.0, max_new_tokens=NUM_TOKENS, **each)
+            for each in asked
         ]
+        texts = [answer.text() for answer in answers]
+        assert "answer" not in [answer.report.cache for answer in answers]
         assert texts[0] == texts[1] != texts[2]
+
+
+def test_repeated_question_is_answered_from_the_cache_with_the_same_text(
+    cloud: str, cache: Path, pictures: list[Path], whole_answer: Whole
+) -> None:
+    question = "Is this in the cache?"
+    with EdgeNode(cloud, bundles=cache / "bundles") as edge:
+        asked = [edge.ask(question, pictures[0], max_new_tokens=NUM_TOKENS) for _ in range(2)]
+        texts = [answer.text() for answer in asked]
+    with EdgeNode(cloud, bundles=cache / "bundles") as another:
+        asked.append(another.ask(question, pictures[0], max_new_tokens=NUM_TOKENS, hash_first=True))
+        texts.append(asked[-1].text())
+    assert texts == [whole_answer(pictures[0], question, NUM_TOKENS)] * 3
+    assert [answer.report.cache for answer in asked][1:] == ["answer", "answer"]
+    assert [answer.report.uploaded_bytes for answer in asked][1:] == [0, 0]
+
+
+def test_ask_takes_how_tokens_are_chosen_and_says_what_came_from_the_cache(
+    cloud: str, cache: Path, pictures: list[Path]
+) -> None:
+    options = [
+        "--max-tokens", "8", "--min-tokens", "2", "--temperature", "0.8", "--top-k", "5", "--top-p", "0.9", "--min-p",
+        "0.01", "--repetition-penalty", "1.1", "--seed", "3", "--stop", "\n\n", "--stop", "END", "--priority", "2",
+    ]  # fmt: skip
+    first, second = (
+        cleave("ask", "Sampled?", "--cloud", cloud, "--image", pictures[0], *options, cache=cache)
+        for _ in range(2)
+    )
+    assert (first.code, second.code) == (0, 0)
+    assert first.out == second.out
+    assert "answer from the cache, 0 bytes sent" in second.err
 
 
 def test_json_is_one_object_with_the_documented_fields(cloud: str, cache: Path, pictures: list[Path]) -> None:
@@ -101,8 +137,9 @@ def test_json_is_one_object_with_the_documented_fields(cloud: str, cache: Path, 
     answer = json.loads(result.out)
     fields = {
         "ok": bool, "image": str, "question": str, "text": str, "model": str, "split_point": int,
-        "split_label": str, "codec": str, "uploaded_bytes": int, "jpeg_bytes": int, "cache": str,
-        "finish_reason": str, "prompt_tokens": int, "generated_tokens": int, "ms": dict,
+        "split_label": str, "codec": str, "feature_bytes": int, "uploaded_bytes": int, "sent_bytes": int,
+        "jpeg_bytes": int, "cache": str, "finish_reason": str, "prompt_tokens": int,
+        "generated_tokens": int, "ms": dict,
     }  # fmt: skip
     assert {name: type(value) for name, value in answer.items()} == fields
     assert (answer["ok"], answer["question"], answer["image"]) == (True, QUESTION, str(pictures[0]))

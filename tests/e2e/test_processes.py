@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -26,13 +26,16 @@ from wire.v1 import inference_pb2 as pb
 pytestmark = pytest.mark.slow
 
 DRAIN_S = 20.0
+# A stop string changes no answer that it is not in, and makes it another answer to the cache: it is computed.
+NEVER_SAID = [f"(never said: {number})" for number in range(4)]
 
 
 @contextlib.contextmanager
 def cloud_of_its_own(checkpoint: Path, bundle: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Address and process; the test ends it."""
     arguments = ["cloud", "--model", str(checkpoint), "--bundle", str(bundle), "--listen", "127.0.0.1:0"]
-    with child([*arguments, "--drain-s", str(DRAIN_S)]) as (process, _):
+    # Without a cache, so that equal questions are work.
+    with child([*arguments, "--drain-s", str(DRAIN_S), "--cache-mb", "0"]) as (process, _):
         assert process.stdout is not None
         yield process.stdout.readline().removeprefix("listening on ").strip(), process
 
@@ -101,22 +104,22 @@ def test_edge_that_is_killed_in_mid_answer_costs_the_others_nothing(
     with EdgeNode(cloud, bundles=cache / "bundles") as edge:
         expected = edge.ask("what?", pictures[0], **long_answer).text()
         command = ("ask", "what?", "--cloud", cloud, "--image", pictures[0], "--split", 2, "--codec", "raw")
-        with started(*command, cache=cache) as doomed:
+        with started(*command, "--stop", NEVER_SAID[0], cache=cache) as doomed:
             assert doomed.stdout is not None
             assert doomed.stdout.read(1)
             doomed.kill()
-            assert edge.ask("what?", pictures[0], **long_answer).text() == expected
+            assert edge.ask("what?", pictures[0], **long_answer, stop=NEVER_SAID[1:2]).text() == expected
 
 
 def test_edges_at_once_are_all_answered_as_if_alone(cloud: str, cache: Path, pictures: list[Path]) -> None:
-    def ask(edge: EdgeNode, picture: Path) -> str:
-        return edge.ask("what?", picture, split=5, codec="raw", max_new_tokens=16).text()
+    def ask(edge: EdgeNode, picture: Path, stop: Sequence[str] = ()) -> str:
+        return edge.ask("what?", picture, split=5, codec="raw", max_new_tokens=16, stop=stop).text()
 
     texts: dict[int, list[str]] = {}
 
     def work(i: int) -> None:
         with EdgeNode(cloud, bundles=cache / "bundles") as edge:
-            texts[i] = [ask(edge, picture) for picture in pictures]
+            texts[i] = [ask(edge, picture, NEVER_SAID[i : i + 1]) for picture in pictures]
 
     with EdgeNode(cloud, bundles=cache / "bundles") as edge:
         alone = [ask(edge, picture) for picture in pictures]
