@@ -27,6 +27,16 @@ class InferenceService(pb_grpc.InferenceServicer):
         self._streams: set[EdgeStream] = set()
         self._is_draining = False
 
+    @property
+    def num_streams(self) -> int:
+        return len(self._streams)
+
+    @property
+    def num_requests(self) -> int:
+        """Of all streams, open."""
+        # Copied at once: a scrape asks on a thread of its own, while streams come and go.
+        return sum(stream.num_open for stream in tuple(self._streams))
+
     def go_away(self, reason: str, drain_s: float) -> None:
         """Tells every edge that this cloud will close; opens no further stream."""
         self._is_draining = True
@@ -59,6 +69,9 @@ class InferenceService(pb_grpc.InferenceServicer):
 
     async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeReply:
         return describe_reply(self._host.served, self._host.bounds, self._host.server_version)
+
+    async def Metrics(self, request: pb.MetricsRequest, context: Any) -> pb.MetricsReply:
+        return pb.MetricsReply(exposition=self._host.metrics.exposition())
 
     async def FetchBundle(self, request: pb.FetchBundleRequest, context: Any) -> AsyncIterator[pb.BundlePart]:
         try:

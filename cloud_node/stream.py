@@ -11,13 +11,14 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cloud_node.answering import Answering, OpenRequest
 from cloud_node.cache import Cache
 from cloud_node.engine import Engine
 from cloud_node.flights import Flights
 from cloud_node.messages import ack_message, done_message, welcome_message
+from cloud_node.metrics import Metrics
 from cloud_node.outbox import Outbox
 from cloud_node.request import Bounds, Request, Served, parse_open
 from cloud_node.sequence import Event, Finished, StepTimes, TextDelta
@@ -50,6 +51,7 @@ class Host:
     server_version: str
     cache: Cache
     flights: Flights
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 class EdgeStream:
@@ -65,6 +67,10 @@ class EdgeStream:
         self._has_ended = False
         self.idle = asyncio.Event()
         self.idle.set()
+
+    @property
+    def num_open(self) -> int:
+        return len(self._open)
 
     async def run(self, messages: AsyncIterator[pb.Up]) -> AsyncGenerator[pb.Down, None]:
         """Everything that goes down this stream; raises a CleaveError where the stream itself is at fault."""

@@ -56,6 +56,10 @@ class EdgeNode:
         """The cloud's models, split points, codecs and limits."""
         return self._run(self._node.describe())
 
+    def metrics(self) -> str:
+        """The cloud's counts and measurements, in Prometheus' text format (docs/metrics.md)."""
+        return self._run(self._node.metrics())
+
     def ask(self, question: str, image: ImageSource, **options: Any) -> Answer:
         """Asks about a picture, with the options of AsyncEdgeNode.ask; iterate for the text as it comes."""
         return Answer(self._run(_asked(self._node, question, image, options)), self._submit)

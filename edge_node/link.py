@@ -63,6 +63,15 @@ class CloudLink:
         except grpc.RpcError as error:
             raise from_rpc_error(error, self.address) from error
 
+    async def metrics(self) -> str:
+        """The cloud's counts and measurements, in Prometheus' text format; raises what `describe` raises."""
+        await self._reach()
+        try:
+            reply: pb.MetricsReply = await self._stub.Metrics(pb.MetricsRequest(), timeout=self._timeout_s)
+            return reply.exposition
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self.address) from error
+
     async def fetch(self, digest: str, path: str) -> AsyncGenerator[pb.BundlePart, None]:
         """One file of a bundle, in parts; raises Unavailable where the next one does not come."""
         call = self._stub.FetchBundle(pb.FetchBundleRequest(bundle_digest=digest, path=path))

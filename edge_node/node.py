@@ -90,6 +90,10 @@ class AsyncEdgeNode:
         """The cloud's models, split points, codecs and limits."""
         return await self._cloud().describe()
 
+    async def metrics(self) -> str:
+        """The cloud's counts and measurements, in Prometheus' text format (docs/metrics.md)."""
+        return await self._cloud().metrics()
+
     def ask(
         self,
         question: str,
