@@ -1,105 +1,167 @@
-"""The engine: a bounded queue in front of one worker thread that runs one sequence at a time."""
+"""The engine: sequences join and leave a running batch at every step; what ends one of them touches no other.
+
+Two threads of its own beside the event loop's: one prepares (payloads, tails, fusion), one steps (prompts, tokens). The
+loop submits, stops and hears. So one request's tail never holds up another's tokens.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
+import threading
 import time
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from bisect import insort
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from cloud_node.sequence import Emit, Event, Finished, Sequence
+from cloud_node.batch import Events, Observer, Runner, RunningBatch, failure, unforeseen
+from cloud_node.scheduler import Scheduler
+from cloud_node.sequence import Sequence, TextDelta
 from wire.errors import CleaveError, ModelFailed, Overloaded
 
-_log = logging.getLogger(__name__)
 
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What bounds the engine. `max_tokens` bounds the tokens that those with a row may come to; 0: no more does."""
 
-class Runner(Protocol):
-    """Runs a sequence to its end on the caller's thread, telling of each delta."""
-
-    def run(self, sequence: Sequence, emit: Emit) -> Finished: ...
+    max_queue: int = 64
+    num_slots: int = 16
+    max_tokens: int = 0
+    chunk_tokens: int = 256  # of prompts, read per step
+    max_tail_batch: int = 8
+    priority_s: float = 5.0  # what one step of priority is worth
 
 
 class Engine:
-    """Sequences wait in arrival order; a failure, a cancellation or a deadline ends its own sequence only."""
+    """Made, used and closed on one event loop; events of a sequence reach its `emit` there, in order."""
 
-    def __init__(self, runner: Runner, max_queue: int) -> None:
+    def __init__(self, runner: Runner, settings: EngineSettings, observer: Observer) -> None:
+        self.settings = settings
         self._runner = runner
-        self._max_queue = max_queue
-        self._waiting: deque[Sequence] = deque()
-        self._arrived = asyncio.Event()
-        self._running: Sequence | None = None
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="runner")
-        self._task = asyncio.create_task(self._loop())
+        self._observer = observer
+        scheduler = Scheduler(settings.num_slots, settings.max_tokens, settings.chunk_tokens)
+        self.batch = RunningBatch(runner, scheduler, observer, self._tell)
+        self._open: set[Sequence] = set()  # the loop's: submitted and not ended
+        self._loop = asyncio.get_running_loop()
+        # Guards all below, which the threads hand to one another.
+        self._changed = threading.Condition()
+        self._arrived: list[Sequence] = []  # by virtual arrival
+        self._prepared: list[Sequence] = []
+        self._is_closing = False
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(once,), name=name, daemon=True)
+            for name, once in (("prepare", self._prepare_once), ("step", self._step_once))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
-    def num_waiting(self) -> int:
-        return len(self._waiting)
+    def num_open(self) -> int:
+        """Sequences that were submitted and have not ended."""
+        return len(self._open)
 
     @property
     def num_running(self) -> int:
-        return int(self._running is not None)
+        """Those that have a row."""
+        return self.batch.num_reading + self.batch.num_decoding
+
+    @property
+    def num_waiting(self) -> int:
+        """Those that wait for a row, or to be prepared."""
+        return max(0, self.num_open - self.num_running)
 
     def submit(self, sequence: Sequence) -> None:
         """Queues a sequence; raises Overloaded where the queue is full."""
-        if len(self._waiting) >= self._max_queue:
+        if self.num_waiting >= self.settings.max_queue:
             raise Overloaded(
-                f"{self._max_queue} requests are waiting already, which is all that this cloud queues; ask again "
-                "later or elsewhere",
+                f"{self.settings.max_queue} requests are waiting already, which is all that this cloud queues; ask "
+                "again later or elsewhere",
                 retry_after_s=1.0,
             )
-        sequence.submitted_s = time.monotonic()
-        self._waiting.append(sequence)
-        self._arrived.set()
+        sequence.arrived_s = time.monotonic()
+        sequence.virtual_arrival_s = sequence.arrived_s - sequence.request.priority * self.settings.priority_s
+        self._open.add(sequence)
+        with self._changed:
+            insort(self._arrived, sequence, key=lambda one: one.virtual_arrival_s)
+            self._changed.notify_all()
 
     def stop(self, sequence: Sequence, error: CleaveError) -> None:
-        """Ends a sequence with `error`: at once if it waits, at its next token if it runs."""
+        """Ends a sequence with `error`, which it hears at once; its row is free after the step that is under way."""
         sequence.stop(error)
-        with contextlib.suppress(ValueError):
-            self._waiting.remove(sequence)
-            sequence.emit(error)
+        with self._changed:
+            if sequence in self._arrived:
+                self._arrived.remove(sequence)
+        self._deliver([(sequence, error)])
 
     async def close(self) -> None:
-        """Stops what runs, and the worker."""
-        if self._running is not None:
-            self._running.stop(ModelFailed("the cloud is closing"))
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        self._worker.shutdown(wait=True, cancel_futures=True)
-        self._running = None
+        """Ends what is open, and the threads."""
+        for sequence in self._open:
+            sequence.stop(ModelFailed("the cloud is closing"))
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+        self._open.clear()
 
-    async def _loop(self) -> None:
-        while True:
-            while not self._waiting:
-                self._arrived.clear()
-                await self._arrived.wait()
-            self._running = sequence = self._waiting.popleft()
-            sequence.times.queue_s = time.monotonic() - sequence.submitted_s
-            sequence.emit(await self._outcome(sequence))
-            self._running = None
+    def _repeat(self, once: Callable[[], bool]) -> None:
+        while once():
+            pass
 
-    async def _outcome(self, sequence: Sequence) -> Event:
-        loop = asyncio.get_running_loop()
-
-        def emit(event: Event) -> None:
-            loop.call_soon_threadsafe(sequence.emit, event)
-
-        outcome = await loop.run_in_executor(self._worker, self._run, sequence, emit)
-        if sequence.stopped_by is not None:
-            return sequence.stopped_by
-        if isinstance(outcome, Finished):
-            outcome.times.total_s = time.monotonic() - sequence.submitted_s
-        return outcome
-
-    def _run(self, sequence: Sequence, emit: Emit) -> Event:
-        """On the worker's thread. Errors are returned: a future cannot carry a StopIteration, and would never end."""
+    def _prepare_once(self) -> bool:
+        """Takes up the first that wait, as many as go through a tail together; False once the engine closes."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closing or (self._arrived and self._has_room()))
+            if self._is_closing:
+                return False
+            taken = self._arrived[: self.settings.max_tail_batch]
+            del self._arrived[: len(taken)]
+        started = time.monotonic()
+        for sequence in taken:
+            sequence.times.queue_s = started - sequence.arrived_s
         try:
-            return self._runner.run(sequence, emit)
-        except CleaveError as error:
-            return error
-        except Exception as error:  # whatever a model raises ends its own sequence only
-            _log.exception("request %s failed inside the model", sequence.request.request_id)
-            return ModelFailed(f"the model failed on this request ({type(error).__name__}); the others go on")
+            failures = self._runner.prepare(taken)
+        except Exception as error:
+            failures = [unforeseen(error)] * len(taken)
+        self._observer.tail_batch(len(taken), time.monotonic() - started)
+        pairs = list(zip(taken, failures, strict=True))
+        with self._changed:
+            self._prepared += [sequence for sequence, error in pairs if error is None]
+            self._changed.notify_all()
+        self._tell([(sequence, failure(sequence, error)) for sequence, error in pairs if error is not None])
+        return True
+
+    def _has_room(self) -> bool:
+        """Few are prepared ahead, so that one that is urgent need not wait for them."""
+        return len(self._prepared) + self.batch.num_waiting < 2 * self.settings.max_tail_batch
+
+    def _step_once(self) -> bool:
+        """One step of the batch; False once the engine closes."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closing or self._prepared or self.batch.has_work)
+            if self._is_closing:
+                return False
+            prepared, self._prepared = self._prepared, []
+        for sequence in prepared:
+            self.batch.add(sequence)
+        had_waiting = self.batch.num_waiting
+        try:
+            self.batch.step()
+        except Exception as error:
+            self.batch.end_all(unforeseen(error))
+        if self.batch.num_waiting < had_waiting:
+            with self._changed:
+                self._changed.notify_all()
+        return True
+
+    def _tell(self, events: Events) -> None:
+        if events:
+            self._loop.call_soon_threadsafe(self._deliver, events)
+
+    def _deliver(self, events: Events) -> None:
+        """On the loop."""
+        for sequence, event in events:
+            if sequence not in self._open:
+                continue
+            if not isinstance(event, TextDelta):
+                self._open.discard(sequence)
+            sequence.emit(event)

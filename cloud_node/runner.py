@@ -1,145 +1,130 @@
-"""The runner: a sequence's payload through codec, tail and the model's own `generate`. The only room with torch."""
+"""The runner: requests to prompts, prompts to keys and values, rows to tokens. The engine decides, this computes.
+
+`prepare` belongs to one thread and all else to another: they share the model's weights, and nothing that changes.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence as Tensors
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from transformers import StoppingCriteria, StoppingCriteriaList
-from transformers.generation.streamers import BaseStreamer
+from torch import Tensor
 
-from cloud_node.detokenise import Detokeniser
-from cloud_node.request import Settings
-from cloud_node.sequence import Emit, Finished, FinishReason, Sequence, TextDelta
-from splitmodel.adapters.generator import Encoder, GeneratorWithEncoders
-from splitmodel.tensors import from_numpy
-from wire.codecs import decode, parse_codec
-from wire.errors import ModelFailed, TooLarge
+from cloud_node.kv_cache import KVCache
+from cloud_node.prefix import PrefixStore
+from cloud_node.prepare import Preparer
+from cloud_node.prompt import ModelPrompt
+from cloud_node.sampling import choose
+from cloud_node.sequence import Sequence as Generation
+from wire.errors import CleaveError
+
+# Of a model that reads 128 Ki tokens, rows of all of them would take all memory.
+_MOST_BY_DEFAULT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is allocated for keys and values: rows of so many tokens (0: the model's context), and shared prefixes."""
+
+    num_slots: int = 16
+    context_tokens: int = 0
+    prefix_bytes: int = 256 << 20
+
+    def row_tokens(self, model: Any) -> int:
+        """The longest that prompt and answer may be together; what the model reads, or less."""
+        text_config = model.config.get_text_config(decoder=True)
+        reads = getattr(text_config, "max_position_embeddings", None) or _MOST_BY_DEFAULT
+        return int(min(reads, self.context_tokens or _MOST_BY_DEFAULT))
 
 
 class ModelRunner:
-    """Serves one model: an adapter and its traced encoder."""
+    """One model: what prepares its requests, and the rows of a KV cache that are read and continued."""
 
-    def __init__(self, adapter: GeneratorWithEncoders, encoder: Encoder) -> None:
-        self.adapter = adapter
-        self.encoder = encoder
-        self._stop_ids = _stop_ids(adapter.model.generation_config.eos_token_id)
-        text_config = adapter.model.config.get_text_config(decoder=True)
-        # A model that states no longest context has none that would be noticed here.
-        self._context_tokens: int = getattr(text_config, "max_position_embeddings", None) or 1 << 30
+    def __init__(self, preparer: Preparer, room: Room) -> None:
+        self.preparer = preparer
+        self.decoder = preparer.decoder
+        model = preparer.adapter.model
+        self.device = model.device
+        num_tokens = preparer.context_tokens
+        self.kv = KVCache(self.decoder.layers, room.num_slots, num_tokens, model.dtype, self.device)
+        self.prefixes = PrefixStore(room.prefix_bytes)
+        self._token_ids = torch.arange(num_tokens, device=self.device)
 
-    def run(self, sequence: Sequence, emit: Emit) -> Finished:
-        """Codec, tail, prefill and decode; ends early once the sequence is stopped."""
-        request, times = sequence.request, sequence.times
-        started = time.monotonic()
-        specs = self.encoder.chain.split_points[request.split_point].tensors
-        codec = parse_codec(request.codec)
-        arrays = decode(codec, sequence.payload, request.payload_sizes, specs)
-        times.decode_payload_s, started = _lap(started)
-        features = self.tail(arrays, request.split_point)
-        if not all(bool(tensor.isfinite().all()) for tensor in features if tensor.is_floating_point()):
-            raise ModelFailed("the encoder's output is not finite; send features that are")
-        times.tail_s, started = _lap(started)
-        inputs = self.adapter.split_inputs(
-            self.encoder, features, request.prompt, request.width, request.height
+    def prepare(self, sequences: Sequence[Generation]) -> list[Exception | None]:
+        """Makes each ready for the decoder, or says why it cannot be."""
+        return self.preparer.prepare(sequences)
+
+    def begin(self, prompt: ModelPrompt, row: int) -> int:
+        """Fills a new row with what is known of the prompt; returns how many tokens that is."""
+        shared, kept = self.prefixes.find(prompt.prefix, prompt.call, prompt.cuts)
+        if shared:
+            self.kv.put(row, kept, shared)
+        prompt.num_cached = shared
+        return shared
+
+    @torch.no_grad()
+    def read(self, prompt: ModelPrompt, row: int, start: int, stop: int) -> int | CleaveError | None:
+        """Reads a prompt's tokens `start` to `stop` - 1; once that is all, gives the first token of the answer."""
+        call, is_last = prompt.call, stop == prompt.num_tokens
+        masks = {kind: mask[None, None, start:stop, :stop] for kind, mask in call.masks.items()}
+        logits = self.decoder.run(
+            call.inputs_embeds[:, start:stop],
+            call.position_ids[..., start:stop],
+            masks,
+            self.kv.at_chunk(row, start, stop),
+            last=int(is_last),
         )
-        stream = _Stream(Detokeniser(self.adapter.processing.tokenizer), emit)
-        prompt_tokens = int(inputs["input_ids"].shape[1])
-        settings = self._within_context(request.settings, prompt_tokens)
-        self._generate(inputs, settings, sequence, stream)
-        times.prefill_s = (stream.first_token_s or time.monotonic()) - started
-        times.decode_s = time.monotonic() - started - times.prefill_s
-        reason = FinishReason.STOP_TOKEN if stream.last_token_id in self._stop_ids else FinishReason.LENGTH
-        return Finished(reason, prompt_tokens, stream.num_tokens, times)
+        prompt.num_cached = stop
+        if not is_last:
+            return None
+        if prompt.prefix is not None and self.prefixes.max_bytes and not self._is_kept(prompt):
+            self.prefixes.keep(prompt.prefix, call, self.kv.take(row, stop))
+        return choose(logits[:, -1], [prompt.choice])[0]
 
-    def tail(self, arrays: Tensors[NDArray[Any]], split_point: int) -> list[torch.Tensor]:
-        """Features at a split point to the chain's last tensors."""
-        chain = self.encoder.chain
-        specs = chain.split_points[split_point].tensors
-        device = self.adapter.model.device
-        tensors = [from_numpy(np.asarray(a), spec).to(device) for a, spec in zip(arrays, specs, strict=True)]
-        return chain.run(tensors, split_point)
-
-    def _within_context(self, settings: Settings, prompt_tokens: int) -> Settings:
-        """The answer ends where the model's context does; raises TooLarge where the prompt leaves no room for one."""
-        room = self._context_tokens - prompt_tokens
-        if room < 1:
-            raise TooLarge(
-                f"the prompt and the picture have {prompt_tokens:,} tokens, and the model reads fewer than "
-                f"{self._context_tokens:,}; ask a shorter question"
-            )
-        at_least = None if settings.min_new_tokens is None else min(settings.min_new_tokens, room)
-        return replace(settings, max_new_tokens=min(settings.max_new_tokens, room), min_new_tokens=at_least)
-
-    def _generate(
-        self, inputs: dict[str, Any], settings: Settings, sequence: Sequence, stream: _Stream
-    ) -> None:
-        if settings.seed is not None:
-            torch.manual_seed(settings.seed)
-        self.adapter.generate(
-            inputs,
-            **settings.generate_arguments(),
-            streamer=stream,
-            stopping_criteria=StoppingCriteriaList([_Stopped(sequence)]),
+    @torch.no_grad()
+    def step(self, prompts: Sequence[ModelPrompt], first_row: int = 0) -> list[int | CleaveError]:
+        """The next token of each row from `first_row` on."""
+        lengths = [prompt.num_cached for prompt in prompts]
+        written = torch.tensor(lengths, device=self.device)
+        num_tokens = max(lengths) + 1
+        token_ids = torch.tensor([[prompt.choice.token_ids[-1]] for prompt in prompts], device=self.device)
+        logits = self.decoder.run(
+            self.decoder.embed(token_ids),
+            self._positions(prompts),
+            self._step_masks(written, num_tokens),
+            self.kv.at_step(first_row, written, num_tokens),
         )
+        chosen = choose(logits[:, -1], [prompt.choice for prompt in prompts])
+        for prompt in prompts:
+            prompt.num_cached += 1
+        return chosen
 
+    def move(self, source: int, target: int, prompt: ModelPrompt) -> None:
+        """A row's content goes to another row."""
+        self.kv.move(source, target, prompt.num_cached)
 
-class _Stopped(StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
-    """Ends `generate` at the next token once its sequence is stopped."""
+    def _is_kept(self, prompt: ModelPrompt) -> bool:
+        assert prompt.prefix is not None
+        return self.prefixes.has(prompt.prefix)
 
-    def __init__(self, sequence: Sequence) -> None:
-        self._sequence = sequence
+    def _positions(self, prompts: Sequence[ModelPrompt]) -> Tensor:
+        """[batch, 1], or [axes, batch, 1] for a model with several axes of positions."""
+        rows = [
+            [position + prompt.choice.num_chosen - 1 for position in prompt.step_positions]
+            for prompt in prompts
+        ]
+        positions = torch.tensor(rows, device=self.device)
+        return positions if prompts[0].call.position_ids.dim() == 2 else positions.T.unsqueeze(-1)
 
-    def __call__(self, input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
-        is_stopped = self._sequence.stopped_by is not None
-        return torch.full((input_ids.shape[0],), is_stopped, dtype=torch.bool, device=input_ids.device)
-
-
-class _Stream(BaseStreamer):  # type: ignore[misc]
-    """Turns the ids that `generate` gives, the prompt's first, into deltas of whole characters."""
-
-    def __init__(self, detokeniser: Detokeniser, emit: Emit) -> None:
-        self._detokeniser = detokeniser
-        self._emit = emit
-        self._is_prompt = True
-        self._num_told = 0
-        self.num_tokens = 0
-        self.last_token_id = -1
-        self.first_token_s: float | None = None
-
-    def put(self, value: torch.Tensor) -> None:
-        if self._is_prompt:
-            self._is_prompt = False
-            return
-        if self.first_token_s is None:
-            self.first_token_s = time.monotonic()
-        self.last_token_id = int(value.reshape(-1)[-1])
-        self.num_tokens += 1
-        text = self._detokeniser.push(self.last_token_id)
-        if text is not None:
-            self._tell(text)
-
-    def end(self) -> None:
-        """Tells what an unfinished character held back."""
-        if self._num_told < self.num_tokens:
-            self._tell(self._detokeniser.flush())
-
-    def _tell(self, text: str) -> None:
-        self._emit(TextDelta(text, self._num_told, self.num_tokens - self._num_told))
-        self._num_told = self.num_tokens
-
-
-def _lap(started: float) -> tuple[float, float]:
-    now = time.monotonic()
-    return now - started, now
-
-
-def _stop_ids(eos_token_id: int | list[int] | None) -> frozenset[int]:
-    if eos_token_id is None:
-        return frozenset()
-    return frozenset([eos_token_id] if isinstance(eos_token_id, int) else eos_token_id)
+    def _step_masks(self, written: Tensor, num_tokens: int) -> dict[str, Tensor]:
+        """By kind of attention, [batch, 1, 1, tokens]: up to itself, and no further back than its window."""
+        token_ids, own = self._token_ids[:num_tokens], written[:, None]
+        masks = {}
+        for kind, window in self.decoder.windows.items():
+            mask = token_ids <= own
+            if window is not None:
+                mask = mask & (token_ids > own - window)
+            masks[kind] = mask[:, None, None]
+        return masks

@@ -1,11 +1,13 @@
-"""One generation inside the engine: what it was asked, what it may still do, and where its time went."""
+"""One generation inside the engine: what it was asked, how far it is, and where its time went."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from collections.abc import Sequence as Values
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Protocol
 
 from cloud_node.request import Request
 from wire.errors import CleaveError
@@ -21,11 +23,11 @@ class FinishReason(Enum):
 class StepTimes:
     """Seconds spent in each step on the cloud."""
 
-    queue_s: float = 0.0
+    queue_s: float = 0.0  # until its payload was taken up, and from then on until it had a row
     decode_payload_s: float = 0.0
-    tail_s: float = 0.0
-    prefill_s: float = 0.0
-    decode_s: float = 0.0
+    tail_s: float = 0.0  # of the batch that it was in
+    prefill_s: float = 0.0  # fusion, and its prompt's chunks with what ran between them
+    decode_s: float = 0.0  # from the first token to the last
     total_s: float = 0.0
 
 
@@ -52,6 +54,28 @@ Event = TextDelta | Finished | CleaveError
 Emit = Callable[[Event], None]
 
 
+class Prompt(Protocol):
+    """What the runner made of a request: ready for the decoder. All else in it is the runner's own."""
+
+    @property
+    def num_tokens(self) -> int: ...
+    @property
+    def cuts(self) -> Values[int]: ...  # where it may be cut, ascending, its end last
+    @property
+    def max_new_tokens(self) -> int: ...  # within the model's context
+    @property
+    def stop_ids(self) -> frozenset[int]: ...
+
+
+class Text(Protocol):
+    """Tokens to text, as they come."""
+
+    is_stopped: bool
+
+    def push(self, token_id: int) -> TextDelta | None: ...
+    def end(self) -> TextDelta | None: ...
+
+
 @dataclass(slots=True, eq=False)
 class Sequence:
     """A request with its payload, on its way through the engine.
@@ -62,10 +86,47 @@ class Sequence:
     request: Request
     payload: memoryview
     emit: Emit
-    submitted_s: float = 0.0
+    arrived_s: float = 0.0
+    virtual_arrival_s: float = 0.0  # by which it has its turn
+    waits_from_s: float = 0.0  # for a row
+    prefill_from_s: float = 0.0
+    first_token_s: float = 0.0
     times: StepTimes = field(default_factory=StepTimes)
+    num_prefilled: int = 0
+    num_reused: int = 0  # of the prefilled tokens, those whose keys and values were there already
+    num_generated: int = 0
+    _prompt: Prompt | None = None
+    _text: Text | None = None
     _stopped_by: CleaveError | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def prompt(self) -> Prompt:
+        assert self._prompt is not None, "not prepared yet"
+        return self._prompt
+
+    @property
+    def text(self) -> Text:
+        assert self._text is not None, "not prepared yet"
+        return self._text
+
+    def prepare(self, prompt: Prompt, text: Text) -> None:
+        """From now on the sequence can be scheduled; its payload is no longer needed."""
+        self._prompt, self._text = prompt, text
+        self.payload = memoryview(b"")
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return self.prompt.num_tokens
+
+    @property
+    def max_tokens(self) -> int:
+        """Of the prompt and the answer together."""
+        return self.prompt.num_tokens + self.prompt.max_new_tokens
+
+    @property
+    def cuts(self) -> Values[int]:
+        return self.prompt.cuts
 
     def stop(self, error: CleaveError) -> None:
         """Ends the sequence with `error` at its next step; the first reason stays."""
@@ -75,5 +136,5 @@ class Sequence:
 
     @property
     def stopped_by(self) -> CleaveError | None:
-        """Why it was stopped, if it was. Read by the worker's thread while the loop's may write."""
+        """Why it was stopped, if it was. Read by the engine's threads while the loop's may write."""
         return self._stopped_by if self._stop.is_set() else None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from hashlib import sha256
 from pathlib import Path
 
+from cloud_node.prepare import Preparer
 from cloud_node.request import Served
-from cloud_node.runner import ModelRunner
-from splitmodel.adapters.generator import GeneratorWithEncoders
+from cloud_node.runner import ModelRunner, Room
+from splitmodel.adapters.generator import Encoder, GeneratorWithEncoders
 from splitmodel.loading import Checkpoint
 from splitmodel.probe import ProbeData, first_logits, read_probe
 from splitmodel.tensors import from_numpy, relative_error
@@ -29,7 +31,9 @@ def open_bundle(folder: Path) -> tuple[Manifest, str]:
     return manifest, bundle_digest(path.read_bytes())
 
 
-def serve(checkpoint: Checkpoint, folder: Path, name: str = "") -> tuple[Served, ModelRunner]:
+def serve(
+    checkpoint: Checkpoint, folder: Path, name: str = "", room: Room | None = None
+) -> tuple[Served, ModelRunner]:
     """The model as served; raises IncompatibleBundle where the bundle was made of other weights."""
     manifest, digest = open_bundle(folder)
     if manifest.weights_digest != checkpoint.weights_digest:
@@ -45,16 +49,32 @@ def serve(checkpoint: Checkpoint, folder: Path, name: str = "") -> tuple[Served,
         )
     probe = read_probe(folder / manifest.probe.path)
     encoder = adapter.trace_encoder(probe.example())
-    runner = ModelRunner(adapter, encoder)
-    _check_boundaries(manifest, runner)
-    refused = _probe(manifest, probe, runner)
+    _check_boundaries(manifest, encoder)
+    room = room or Room()
+    preparer = Preparer(
+        adapter,
+        encoder,
+        [[entry.spec() for entry in point.tensors] for point in manifest.chains[0].split_points],
+        adapter.input_tensors(probe.example()),
+        room.row_tokens(checkpoint.model),
+    )
+    refused = _probe(manifest, probe, preparer)
     for index, reason in refused.items():
         _log.warning("split point %d is not served: %s", index, reason)
-    return Served(name or manifest.model, manifest, digest, refused), runner
+    samples = bool(checkpoint.model.generation_config.do_sample)
+    served = Served(name or manifest.model, manifest, digest, refused, samples, _defaults_digest(checkpoint))
+    return served, ModelRunner(preparer, room)
 
 
-def _check_boundaries(manifest: Manifest, runner: ModelRunner) -> None:
-    here = [(point.label, point.tensors) for point in runner.encoder.chain.split_points]
+def _defaults_digest(checkpoint: Checkpoint) -> str:
+    """Of all that an answer depends on beside weights, features and settings: a cache may outlive this process."""
+    defaults = checkpoint.model.generation_config.to_json_string(use_diff=False)
+    template = str(checkpoint.processor.chat_template)
+    return sha256(f"{defaults}\0{template}\0{checkpoint.model.dtype}".encode()).hexdigest()
+
+
+def _check_boundaries(manifest: Manifest, encoder: Encoder) -> None:
+    here = [(point.label, point.tensors) for point in encoder.chain.split_points]
     there = [
         (point.label, tuple(entry.spec() for entry in point.tensors))
         for point in manifest.chains[0].split_points
@@ -70,12 +90,12 @@ def _check_boundaries(manifest: Manifest, runner: ModelRunner) -> None:
         )
 
 
-def _probe(manifest: Manifest, probe: ProbeData, runner: ModelRunner) -> dict[int, str]:
+def _probe(manifest: Manifest, probe: ProbeData, preparer: Preparer) -> dict[int, str]:
     """Split points whose tail, run here on the bundle's features, misses the bundle's results."""
     refused: dict[int, str] = {}
     for point in manifest.chains[0].split_points:
         error = max(
-            _probe_error(runner, probe, index, point.index, prompt)
+            _probe_error(preparer, probe, index, point.index, prompt)
             for index, prompt in enumerate(manifest.probe.prompts)
         )
         if not error <= manifest.probe.tolerance:
@@ -85,15 +105,15 @@ def _probe(manifest: Manifest, probe: ProbeData, runner: ModelRunner) -> dict[in
     return refused
 
 
-def _probe_error(runner: ModelRunner, probe: ProbeData, index: int, split_point: int, prompt: str) -> float:
+def _probe_error(preparer: Preparer, probe: ProbeData, index: int, split_point: int, prompt: str) -> float:
     """Relative L2 error at the tail's output or at the first logits, whichever is larger."""
-    chain = runner.encoder.chain
-    features = runner.tail(probe.features(index, split_point), split_point)
+    chain = preparer.encoder.chain
+    features = preparer.tail(probe.features(index, split_point), split_point)
     specs = chain.split_points[-1].tensors
     expected = [
         from_numpy(a, spec) for a, spec in zip(probe.features(index, chain.num_stages), specs, strict=True)
     ]
     width, height = probe.size(index)
-    logits = first_logits(runner.adapter, runner.encoder, features, prompt, width, height)
+    logits = first_logits(preparer.adapter, preparer.encoder, features, prompt, width, height)
     at_end = relative_error([tensor.cpu() for tensor in features], expected)
     return max(at_end, relative_error([logits], [probe.logits(index)]))

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from cloud_node.engine import Engine
+from cloud_node.batch import Unobserved
+from cloud_node.engine import Engine, EngineSettings
 from cloud_node.request import Request, Settings
 from cloud_node.sequence import Event, Finished, Sequence, TextDelta
 from tests.kit.clouds import SECRET, FakeRunner, settle, until
@@ -34,7 +35,7 @@ class Asked:
 
 @asynccontextmanager
 async def running(runner: FakeRunner, max_queue: int = 8) -> AsyncIterator[Engine]:
-    engine = Engine(runner, max_queue)
+    engine = Engine(runner, EngineSettings(max_queue=max_queue, num_slots=1), Unobserved())
     try:
         yield engine
     finally:
@@ -154,7 +155,7 @@ def test_full_queue_refuses_and_keeps_what_it_has(runner: FakeRunner) -> None:
 
 def test_closing_stops_what_runs(runner: FakeRunner) -> None:
     async def run() -> None:
-        engine = Engine(runner, 8)
+        engine = Engine(runner, EngineSettings(num_slots=1), Unobserved())
         first, _ = submit(engine, "hold", "never")
         await until(lambda: first.text == "hold ")
         await engine.close()

@@ -14,15 +14,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from cloud_node.request import Request, Served, Settings
+from cloud_node.request import Served
 from cloud_node.runner import ModelRunner
-from cloud_node.sequence import Event, Finished, FinishReason, Sequence, TextDelta
+from cloud_node.sequence import FinishReason, TextDelta
 from cloud_node.serving import serve
 from splitmodel.loading import Checkpoint, load
 from tests.kit.checkpoints import tiny_llava
 from tests.kit.clouds import cloud, settle
+from tests.kit.generations import Asked, Driven, run_alone
 from tests.kit.talking import channel
-from wire.codecs import encode, parse_codec
 from wire.errors import BadInput, Cancelled, Corrupt, IncompatibleBundle, ModelFailed, TooLarge
 from wire.manifest import Manifest, dump_manifest, load_manifest
 from wire.v1 import inference_pb2 as pb
@@ -75,7 +75,7 @@ def change_probe(folder: Path, name: str) -> None:
 def test_sound_bundle_is_served_at_every_split_point(whole: tuple[Served, ModelRunner]) -> None:
     served, runner = whole
     assert served.refused == {}
-    assert len(served.chain.split_points) == runner.encoder.chain.num_stages + 1
+    assert len(served.chain.split_points) == runner.preparer.encoder.chain.num_stages + 1
 
 
 @pytest.mark.parametrize("path", [STAGE, PROBE])
@@ -145,69 +145,55 @@ def test_other_weights_in_memory_miss_the_probe_wherever_the_tail_has_them(
     assert served.refused.keys() == set(range(last))
 
 
-class Ran:
-    """One run of the real runner."""
-
-    def __init__(self, runner: ModelRunner, **changes: object) -> None:
-        self.events: list[Event] = []
-        specs = runner.encoder.chain.split_points[0].tensors
-        pixels = runner.adapter.input_tensors(Image.new("RGB", (48, 48), (200, 30, 90)))[0].numpy()
-        array = np.full_like(pixels, changes.pop("fill")) if "fill" in changes else pixels
-        payload = b"".join(encode(parse_codec("raw"), [array], specs))
-        prompt = str(changes.pop("prompt", "what?"))
-        settings = Settings(**{"max_new_tokens": 8, "temperature": 0.0, **changes})  # type: ignore[arg-type]
-        request = Request("r", prompt, settings, 60.0, 48, 48, 0, "raw", (len(payload),), 0)
-        self.sequence = Sequence(request, memoryview(payload), self.events.append)
-        self.runner = runner
-
-    def finish(self) -> Finished:
-        return self.runner.run(self.sequence, self.events.append)
-
-    @property
-    def text(self) -> str:
-        return "".join(event.text for event in self.events if isinstance(event, TextDelta))
+PICTURE = Image.new("RGB", (48, 48), (200, 30, 90))
 
 
-def test_run_tells_its_text_token_by_token(whole: tuple[Served, ModelRunner]) -> None:
-    ran = Ran(whole[1])
-    finished = ran.finish()
-    assert (finished.reason, finished.generated_tokens) == (FinishReason.LENGTH, 8)
-    deltas = [event for event in ran.events if isinstance(event, TextDelta)]
+def test_deltas_tell_of_every_token_once(whole: tuple[Served, ModelRunner]) -> None:
+    asked = run_alone(whole[1], Asked(whole[1], PICTURE))
+    assert (asked.finished.reason, asked.finished.generated_tokens) == (FinishReason.LENGTH, 8)
+    deltas = [event for event in asked.events if isinstance(event, TextDelta)]
     assert sum(delta.num_tokens for delta in deltas) == 8
     assert [delta.token_index for delta in deltas] == [
         sum(before.num_tokens for before in deltas[:i]) for i in range(len(deltas))
     ]
-    times = finished.times
+    times = asked.finished.times
     assert all(value > 0 for value in (times.decode_payload_s, times.tail_s, times.prefill_s, times.decode_s))
 
 
-def test_stopped_run_ends_at_the_next_token(whole: tuple[Served, ModelRunner]) -> None:
-    ran = Ran(whole[1], max_new_tokens=200)
-    ran.sequence.stop(Cancelled("no longer wanted"))
-    assert ran.finish().generated_tokens == 1
+def test_stopped_sequence_ends_at_the_next_step(whole: tuple[Served, ModelRunner]) -> None:
+    asked = Asked(whole[1], PICTURE, max_new_tokens=200)
+    driven = Driven(whole[1])
+    driven.submit(asked)
+    driven.step(2)
+    asked.sequence.stop(Cancelled("no longer wanted"))
+    driven.step()
+    assert isinstance(asked.end, Cancelled)
+    assert not driven.batch.has_work
 
 
 @pytest.mark.parametrize("fill", [np.nan, np.inf])
 def test_features_that_are_not_finite_fail_instead_of_giving_an_answer(
     whole: tuple[Served, ModelRunner], fill: float
 ) -> None:
-    ran = Ran(whole[1], fill=fill)
-    with pytest.raises(ModelFailed, match="not finite"):
-        ran.finish()
-    assert ran.events == []
+    asked = run_alone(whole[1], Asked(whole[1], PICTURE, fill=fill))
+    assert isinstance(asked.end, ModelFailed)
+    assert "not finite" in str(asked.end)
+    assert len(asked.events) == 1
 
 
 def test_prompt_longer_than_the_models_context_is_refused(whole: tuple[Served, ModelRunner]) -> None:
-    with pytest.raises(TooLarge, match="512"):
-        Ran(whole[1], prompt="é" * 600).finish()
+    asked = run_alone(whole[1], Asked(whole[1], PICTURE, "é" * 600))
+    assert isinstance(asked.end, TooLarge)
+    assert "512" in str(asked.end)
 
 
 def test_answer_ends_at_the_end_of_the_models_context(whole: tuple[Served, ModelRunner]) -> None:
-    finished = Ran(whole[1], prompt="é" * 240, max_new_tokens=256, min_new_tokens=256).finish()
-    assert finished.reason is FinishReason.LENGTH
-    assert finished.prompt_tokens + finished.generated_tokens == 512
+    asked = run_alone(whole[1], Asked(whole[1], PICTURE, "é" * 240, max_new_tokens=256, min_new_tokens=256))
+    assert asked.finished.reason is FinishReason.LENGTH
+    assert asked.finished.prompt_tokens + asked.finished.generated_tokens == 512
 
 
 def test_prompt_with_the_placeholder_is_refused(whole: tuple[Served, ModelRunner]) -> None:
-    with pytest.raises(BadInput, match="<image>"):
-        Ran(whole[1], prompt="what is <image>?").finish()
+    asked = run_alone(whole[1], Asked(whole[1], PICTURE, "what is <image>?"))
+    assert isinstance(asked.end, BadInput)
+    assert "<image>" in str(asked.end)

@@ -10,6 +10,7 @@ import pytest
 
 from cloud_node.cache import Cache
 from cloud_node.request import Served
+from cloud_node.sequence import Sequence
 from cloud_node.server import CloudServer
 from cloud_node.store import MemoryStore
 from tests.kit.clouds import FakeRunner, cloud, num_left, settle, until
@@ -107,16 +108,16 @@ def test_second_question_about_a_picture_needs_no_features(
 
 def test_cached_payload_is_read_only_bytes(served: Served, bundle: Path, runner: FakeRunner) -> None:
     payloads = []
-    run_one = runner.run
-
-    def noting(sequence: Any, emit: Any) -> Any:
-        payloads.append(sequence.payload)
-        return run_one(sequence, emit)
-
-    runner.run = noting  # type: ignore[method-assign]
 
     async def run() -> None:
         async with cloud(served, bundle, runner) as server, talk(server.address) as t:
+            submit = server._engine.submit
+
+            def noting(sequence: Sequence) -> None:
+                payloads.append(sequence.payload)
+                submit(sequence)
+
+            server._engine.submit = noting  # type: ignore[method-assign]
             await t.welcomed()
             await t.say(open=asked(served, "one"))
             await t.say(open=asked(served, "two", "r2", is_inline=False))

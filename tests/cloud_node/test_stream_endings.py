@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from cloud_node import stream as stream_module
+from cloud_node.batch import Unobserved
 from cloud_node.cache import Cache
-from cloud_node.engine import Engine
+from cloud_node.engine import Engine, EngineSettings
 from cloud_node.flights import Flights
 from cloud_node.outbox import PAUSE_AT
 from cloud_node.request import Bounds, Served
@@ -184,7 +185,7 @@ def test_edge_that_reads_nothing_is_read_no_further(served: Served, runner: Fake
             yield pb.Up(ping=pb.Ping(nonce=num_read))
 
     async def run() -> None:
-        engine = Engine(runner, 1)
+        engine = Engine(runner, EngineSettings(num_slots=1), Unobserved())
         cache = Cache(None)
         bounds = Bounds(limits(), 60, 60)
         host = stream_module.Host(engine, served, bounds, "0", cache, Flights(engine, cache))

@@ -14,9 +14,10 @@ import pytest
 from grpc_health.v1 import health, health_pb2_grpc
 
 from cleave import AsyncEdgeNode
+from cloud_node.batch import Unobserved
 from cloud_node.bundle_files import BundleFiles
 from cloud_node.cache import Cache
-from cloud_node.engine import Engine
+from cloud_node.engine import Engine, EngineSettings
 from cloud_node.flights import Flights
 from cloud_node.request import Bounds, Served
 from cloud_node.service import InferenceService
@@ -44,7 +45,7 @@ class Honest(InferenceService):
     """A cloud, for others to inherit its honesty from."""
 
     def __init__(self, served: Served, bundle: Path) -> None:
-        self.engine = Engine(FakeRunner(), 8)
+        self.engine = Engine(FakeRunner(), EngineSettings(), Unobserved())
         cache = Cache(None)
         flights = Flights(self.engine, cache)
         host = Host(self.engine, served, Bounds(limits(), 60, 60), "0", cache, flights)

@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from dataclasses import replace
+from collections.abc import Sequence as Values
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cloud_node.batch import Runner
 from cloud_node.config import CloudConfig
-from cloud_node.engine import Engine, Runner
+from cloud_node.engine import Engine
 from cloud_node.request import Served
-from cloud_node.sequence import Emit, Finished, FinishReason, Sequence, TextDelta
+from cloud_node.sequence import Sequence, TextDelta
 from cloud_node.server import CloudServer
+from wire.errors import CleaveError
 from wire.limits import Limits
 from wire.manifest import Manifest, bundle_digest, load_manifest
 
@@ -22,6 +25,7 @@ T = TypeVar("T")
 
 LIMIT_S = 20.0
 SECRET = "the user's own words"
+NOTHING = -1  # a token without a word
 
 
 def settle(work: Coroutine[Any, Any, T]) -> T:
@@ -39,34 +43,106 @@ async def until(is_so: Callable[[], bool]) -> None:
 class FakeRunner:
     """Answers with the words of the prompt, one token each, and obeys those it knows.
 
-    `hold` waits for `release` or until the sequence is stopped; `fail` raises what holds user data.
+    `hold` holds the whole batch until `release` or until the sequence is stopped; `fail` raises what holds user
+    data. A row knows its own prompt, so that a move that was forgotten gives another row's words.
     """
 
     def __init__(self) -> None:
-        self.ran: list[str] = []
+        self.ran: list[str] = []  # prompts that were given a row
+        self.prepared: list[str] = []
         self.payloads: list[bytes] = []
+        self.batches: list[int] = []
         self.holding = threading.Semaphore(0)
         self.release = threading.Event()
         self.failure: Exception = RuntimeError(SECRET)
+        self.rows: dict[int, FakePrompt] = {}
 
-    def run(self, sequence: Sequence, emit: Emit) -> Finished:
-        words = sequence.request.prompt.split()
-        self.ran.append(sequence.request.prompt)
+    def prepare(self, sequences: Values[Sequence]) -> list[Exception | None]:
+        return [self._prepare(sequence) for sequence in sequences]
+
+    def _prepare(self, sequence: Sequence) -> Exception | None:
+        prompt = FakePrompt(sequence, sequence.request.prompt.split())
+        self.prepared.append(sequence.request.prompt)
         self.payloads.append(bytes(sequence.payload))
-        for index, word in enumerate(words):
-            if sequence.stopped_by is not None:
-                break
-            if word == "fail":
-                raise self.failure
-            emit(TextDelta(f"{word} ", index, 1))
-            if word == "hold":
-                self.hold(sequence)
-        return Finished(FinishReason.STOP_TOKEN, 7, len(words), sequence.times)
+        if prompt.words == ["unprepared"]:
+            return self.failure
+        sequence.prepare(prompt, FakeText(prompt.words))
+        return None
 
-    def hold(self, sequence: Sequence) -> None:
-        self.holding.release()
-        while sequence.stopped_by is None and not self.release.wait(0.01):
-            pass
+    def begin(self, prompt: FakePrompt, row: int) -> int:
+        self.ran.append(" ".join(prompt.words))
+        self.rows[row] = prompt
+        return 0
+
+    def read(self, prompt: FakePrompt, row: int, start: int, stop: int) -> int | CleaveError | None:
+        assert self.rows[row] is prompt
+        return self._next(prompt) if stop == prompt.num_tokens else None
+
+    def step(self, prompts: Values[FakePrompt], first_row: int = 0) -> list[int | CleaveError]:
+        assert [self.rows[first_row + index] for index in range(len(prompts))] == list(prompts)
+        if any(prompt.is_next("fail") for prompt in prompts):
+            raise self.failure
+        self.batches.append(len(prompts))
+        for prompt in prompts:
+            while prompt.is_holding and prompt.sequence.stopped_by is None and not self.release.wait(0.01):
+                pass
+        return [self._next(prompt) for prompt in prompts]
+
+    def move(self, source: int, target: int, prompt: FakePrompt) -> None:
+        assert self.rows[source] is prompt
+        self.rows[target] = prompt
+
+    def _next(self, prompt: FakePrompt) -> int:
+        if prompt.is_next("fail"):
+            raise self.failure
+        if prompt.is_holding and not self.release.is_set():
+            return NOTHING
+        prompt.num_said += 1
+        if prompt.is_holding:
+            self.holding.release()
+        return prompt.num_said - 1
+
+
+@dataclass(eq=False)
+class FakePrompt:
+    """Words to be said; token i is word i, and the last one ends the answer."""
+
+    sequence: Sequence
+    words: list[str]
+    num_tokens: int = 7
+    max_new_tokens: int = 1 << 30
+    num_said: int = 0
+
+    @property
+    def cuts(self) -> Values[int]:
+        return range(1, self.num_tokens + 1)
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        return frozenset([len(self.words) - (self.words[-1] != "hold")])
+
+    @property
+    def is_holding(self) -> bool:
+        return 0 < self.num_said <= len(self.words) and self.words[self.num_said - 1] == "hold"
+
+    def is_next(self, word: str) -> bool:
+        return self.num_said < len(self.words) and self.words[self.num_said] == word
+
+
+class FakeText:
+    """A word and a space per token."""
+
+    is_stopped = False
+
+    def __init__(self, words: list[str]) -> None:
+        self._words = words
+
+    def push(self, token_id: int) -> TextDelta | None:
+        is_word = 0 <= token_id < len(self._words)
+        return TextDelta(f"{self._words[token_id]} ", token_id, 1) if is_word else None
+
+    def end(self) -> TextDelta | None:
+        return None
 
 
 def served_from(folder: Path, refused: dict[int, str] | None = None) -> Served:
@@ -82,8 +158,8 @@ def limits(**changes: Any) -> Limits:
 
 @contextlib.asynccontextmanager
 async def cloud(served: Served, bundle: Path, runner: Runner, **settings: Any) -> AsyncIterator[CloudServer]:
-    """A cloud node on a free port of loopback unless told otherwise, in this loop."""
-    config = CloudConfig(bundle=bundle, **{"listen": "127.0.0.1:0", **settings})
+    """A cloud node on a free port of loopback, one sequence at a time unless told otherwise, in this loop."""
+    config = CloudConfig(bundle=bundle, **{"listen": "127.0.0.1:0", "num_slots": 1, **settings})
     server = CloudServer(config, served, runner)
     await server.start()
     try:

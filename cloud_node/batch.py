@@ -1,0 +1,216 @@
+"""The running batch: one step reads a part of a prompt and gives every row its next token. No threads, no loop."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from collections.abc import Sequence as Values
+from typing import Any, Protocol, cast
+
+from cloud_node.scheduler import Chunk, Scheduler
+from cloud_node.sequence import Event, Finished, FinishReason, Sequence
+from wire.errors import CleaveError, Internal, ModelFailed
+
+_log = logging.getLogger(__name__)
+
+Events = list[tuple[Sequence, Event]]
+
+
+class Runner(Protocol):
+    """The model. `prepare` is called on one thread, all else on another; prompts are what `prepare` made."""
+
+    def prepare(self, sequences: Values[Sequence]) -> list[Exception | None]: ...
+    def begin(self, prompt: Any, row: int) -> int: ...
+    def read(self, prompt: Any, row: int, start: int, stop: int) -> int | CleaveError | None: ...
+    def step(self, prompts: Values[Any], first_row: int = 0) -> Values[int | CleaveError]: ...
+    def move(self, source: int, target: int, prompt: Any) -> None: ...
+
+
+class Observer(Protocol):
+    """Hears what was done and how long it took."""
+
+    def tail_batch(self, size: int, seconds: float) -> None: ...
+    def prefill_chunk(self, tokens: int, seconds: float, reused_tokens: int) -> None: ...
+    def decode_step(self, batch: int, seconds: float) -> None: ...
+
+
+class Unobserved:
+    """Hears nothing."""
+
+    def tail_batch(self, size: int, seconds: float) -> None: ...
+    def prefill_chunk(self, tokens: int, seconds: float, reused_tokens: int) -> None: ...
+    def decode_step(self, batch: int, seconds: float) -> None: ...
+
+
+class RunningBatch:
+    """Sequences from the time they are prepared until they end; `tell` gets the events of each step."""
+
+    def __init__(
+        self, runner: Runner, scheduler: Scheduler, observer: Observer, tell: Callable[[Events], None]
+    ) -> None:
+        self._runner = runner
+        self._scheduler = scheduler
+        self._observer = observer
+        self._tell = tell
+        self._events: Events = []
+
+    @property
+    def has_work(self) -> bool:
+        return self._scheduler.has_work
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._scheduler.waiting)
+
+    @property
+    def num_reading(self) -> int:
+        return int(self._scheduler.slots.prefilling is not None)
+
+    @property
+    def num_decoding(self) -> int:
+        return len(self._scheduler.slots.decoding)
+
+    def add(self, sequence: Sequence) -> None:
+        """A prepared sequence waits for a row."""
+        sequence.waits_from_s = time.monotonic()
+        self._scheduler.add(sequence)
+
+    def step(self) -> None:
+        """What is stopped leaves, every row gets a token, and who has its turn is read."""
+        self._end_stopped()
+        self._decode()
+        # Before the prompts are read: tokens that are there wait for nobody.
+        self._flush()
+        self._read()
+        self._flush()
+
+    def end_all(self, error: CleaveError) -> None:
+        """Ends everything that is in the batch, whatever state it is in."""
+        self._events += [(sequence, error) for sequence in self._all()]
+        self._scheduler.clear()
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._events:
+            self._tell(self._events)
+            self._events = []
+
+    def _all(self) -> list[Sequence]:
+        slots = self._scheduler.slots
+        reading = [slots.prefilling] if slots.prefilling is not None else []
+        return cast("list[Sequence]", [*self._scheduler.waiting, *reading, *slots.decoding])
+
+    def _end_stopped(self) -> None:
+        for sequence in self._all():
+            if (error := sequence.stopped_by) is not None:
+                self._leave(sequence, error)
+
+    def _read(self) -> None:
+        """Chunks of prompts, one sequence after the other, within one step's budget."""
+        budget = self._scheduler.chunk_tokens
+        self._end_stopped()
+        while budget > 0:
+            if (admitted := self._scheduler.admit()) is not None:
+                self._begin(cast(Sequence, admitted))
+            chunk = self._scheduler.next_chunk(budget)
+            if chunk is None:
+                return
+            self._read_chunk(chunk)
+            budget -= chunk.num_tokens
+
+    def _begin(self, sequence: Sequence) -> None:
+        now = time.monotonic()
+        sequence.times.queue_s += now - sequence.waits_from_s
+        sequence.prefill_from_s = now
+        sequence.num_reused = self._runner.begin(sequence.prompt, self._scheduler.slots.row(sequence))
+        sequence.num_prefilled = sequence.num_reused
+
+    def _read_chunk(self, chunk: Chunk) -> None:
+        sequence = cast(Sequence, chunk.sequence)
+        is_first = chunk.start == sequence.num_reused
+        started = time.monotonic()
+        try:
+            token = self._runner.read(sequence.prompt, chunk.row, chunk.start, chunk.stop)
+        except Exception as error:  # whatever a model raises ends its own sequence only
+            self._leave(sequence, failure(sequence, error))
+            return
+        now = time.monotonic()
+        self._observer.prefill_chunk(chunk.num_tokens, now - started, sequence.num_reused if is_first else 0)
+        sequence.num_prefilled = chunk.stop
+        if token is not None:
+            sequence.times.prefill_s += now - sequence.prefill_from_s
+            sequence.first_token_s = now
+            self._scheduler.slots.start_decoding()
+            self._take(sequence, token)
+
+    def _decode(self) -> None:
+        rows = cast("list[Sequence]", list(self._scheduler.slots.decoding))
+        if not rows:
+            return
+        started = time.monotonic()
+        try:
+            tokens = self._runner.step([sequence.prompt for sequence in rows])
+        except Exception:
+            _log.exception("a step of %d rows failed; each is tried alone", len(rows))
+            tokens = [self._step_alone(sequence, row) for row, sequence in enumerate(rows)]
+        self._observer.decode_step(len(rows), time.monotonic() - started)
+        for sequence, token in zip(rows, tokens, strict=True):
+            self._take(sequence, token)
+
+    def _step_alone(self, sequence: Sequence, row: int) -> int | CleaveError:
+        """So that a row which fails is known, and the others go on."""
+        try:
+            return self._runner.step([sequence.prompt], row)[0]
+        except Exception as error:
+            return failure(sequence, error)
+
+    def _take(self, sequence: Sequence, token: int | CleaveError) -> None:
+        """A new token, or why there is none, becomes events; the last one frees the row."""
+        if isinstance(token, CleaveError):
+            self._leave(sequence, token)
+            return
+        sequence.num_generated += 1
+        delta = sequence.text.push(token)
+        reason = _reason_to_finish(sequence, token)
+        if delta is not None:
+            self._events.append((sequence, delta))
+        if reason is None:
+            return
+        if (rest := sequence.text.end()) is not None:
+            self._events.append((sequence, rest))
+        now = time.monotonic()
+        sequence.times.decode_s = now - sequence.first_token_s
+        sequence.times.total_s = now - sequence.arrived_s
+        self._leave(
+            sequence, Finished(reason, sequence.num_prompt_tokens, sequence.num_generated, sequence.times)
+        )
+
+    def _leave(self, sequence: Sequence, event: Event) -> None:
+        slots = self._scheduler.slots
+        for move in self._scheduler.remove(sequence):
+            moved = cast(Sequence, slots.at(move.target))
+            self._runner.move(move.source, move.target, moved.prompt)
+        self._events.append((sequence, event))
+
+
+def failure(sequence: Sequence, error: Exception) -> CleaveError:
+    """What its sequence is told of an error; one that is not ours may hold a user's data, so only the log has it."""
+    if isinstance(error, CleaveError):
+        return error
+    _log.error("request %s failed inside the model", sequence.request.request_id, exc_info=error)
+    return ModelFailed(f"the model failed on this request ({type(error).__name__}); the others go on")
+
+
+def unforeseen(error: Exception) -> Internal:
+    """The engine's own fault."""
+    _log.error("the engine failed", exc_info=error)
+    return Internal(f"unforeseen {type(error).__name__} in the engine; the cloud's log says more")
+
+
+def _reason_to_finish(sequence: Sequence, token: int) -> FinishReason | None:
+    if token in sequence.prompt.stop_ids:
+        return FinishReason.STOP_TOKEN
+    if sequence.text.is_stopped:
+        return FinishReason.STOP_STRING
+    return FinishReason.LENGTH if sequence.num_generated >= sequence.prompt.max_new_tokens else None

@@ -1,0 +1,102 @@
+"""The next token of each row, from its logits: by the row's own settings, whatever else is in the batch."""
+
+from __future__ import annotations
+
+import copy
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessorList
+
+from cloud_node.request import Settings
+from wire.errors import BadInput, CleaveError, ModelFailed
+
+
+@dataclass(slots=True, eq=False)
+class Choice:
+    """How one sequence's tokens are chosen, and those chosen so far."""
+
+    processors: LogitsProcessorList
+    is_greedy: bool
+    seed: int
+    token_ids: list[int]  # of the prompt, then those chosen
+    num_chosen: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """The most likely token, of the logits as they are."""
+        return self.is_greedy and not self.processors
+
+
+def make_choice(model: Any, settings: Settings, prompt_ids: Sequence[int], max_new_tokens: int) -> Choice:
+    """The model's own logits processors for these settings; raises BadInput for settings that it refuses."""
+    config = copy.deepcopy(model.generation_config)
+    at_least = settings.min_new_tokens
+    given = settings.generate_arguments()
+    config.update(**{**given, "max_new_tokens": max_new_tokens})
+    config.min_new_tokens = None if at_least is None else min(at_least, max_new_tokens)
+    config.max_length = len(prompt_ids) + max_new_tokens
+    if (config.num_beams or 1) > 1:
+        raise BadInput(
+            "the model's generation config asks for beam search, which is not served; set num_beams to 1"
+        )
+    try:
+        model._prepare_special_tokens(
+            config, kwargs_has_attention_mask=True, device=model.device, batch_size=1
+        )
+        processors = model._get_logits_processor(
+            generation_config=config,
+            input_ids_seq_length=len(prompt_ids),
+            encoder_input_ids=torch.tensor([list(prompt_ids)], device=model.device),
+            device=model.device,
+        )
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"the model does not take these settings: {' '.join(str(error).split())}") from error
+    seed = secrets.randbits(63) if settings.seed is None else settings.seed
+    return Choice(processors, not config.do_sample, seed, list(prompt_ids))
+
+
+def choose(logits: Tensor, choices: Sequence[Choice]) -> list[int | CleaveError]:
+    """One token per row of [rows, vocabulary], or why that row has none."""
+    values, ids = logits.max(-1)
+    chosen: list[int | CleaveError] = []
+    for row, (choice, finite, token_id) in enumerate(
+        zip(choices, values.isfinite().tolist(), ids.tolist(), strict=True)
+    ):
+        if not finite:
+            chosen.append(ModelFailed("the model's logits are not finite; send features that are"))
+            continue
+        try:
+            token = token_id if choice.is_plain else _by_settings(logits[row : row + 1], choice)
+        except Exception as error:  # a processor's failure is its own row's
+            chosen.append(
+                ModelFailed(f"choosing a token failed ({type(error).__name__}); change the settings")
+            )
+            continue
+        choice.token_ids.append(token)
+        choice.num_chosen += 1
+        chosen.append(token)
+    return chosen
+
+
+def _by_settings(logits: Tensor, choice: Choice) -> int:
+    """`logits` are [1, vocabulary]."""
+    ids = torch.tensor([choice.token_ids], device=logits.device)
+    scores = choice.processors(ids, logits.float())
+    if choice.is_greedy:
+        return int(scores.argmax(-1))
+    # On the CPU, so that a seed means the same tokens on every device.
+    probabilities = torch.softmax(scores[0], -1).cpu()
+    generator = torch.Generator().manual_seed(_draw_seed(choice.seed, choice.num_chosen))
+    return int(torch.multinomial(probabilities, 1, generator=generator))
+
+
+def _draw_seed(seed: int, token_index: int) -> int:
+    """One generator per token: a draw depends on the seed and the token's index, never on the batch."""
+    digest = sha256(seed.to_bytes(8, "little") + token_index.to_bytes(8, "little")).digest()
+    return int.from_bytes(digest[:8], "little") >> 1

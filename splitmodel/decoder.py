@@ -1,0 +1,123 @@
+"""The language half of a model, called as the engine does: explicit masks and positions, a cache from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers.cache_utils import DynamicCache
+
+from splitmodel.recording import PrefillCall, Recorder
+from wire.errors import BadInput
+
+# Past the window by so much, a window shows.
+_BEYOND_WINDOW = 8
+
+
+@dataclass(frozen=True, slots=True)
+class KVShape:
+    """What one layer keeps of a token, for keys and for values: [heads, head_dim]."""
+
+    keys: tuple[int, int]
+    values: tuple[int, int]
+
+
+class Decoder:
+    """Runs chunks of prompts and tokens of many sequences; learns at start how one token reads the earlier ones."""
+
+    def __init__(self, model: Any) -> None:
+        self.recorder = Recorder(model)
+        self._module = self.recorder.decoder
+        self._embed = model.get_input_embeddings()
+        self.kinds = tuple(dict.fromkeys(self.recorder.kinds))
+        self.windows = {kind: self._window(kind, mask) for kind, mask in self._step_masks().items()}
+        self.layers = self._kv_shapes(model)
+        self._logits = self._logits_function(model)
+
+    @torch.no_grad()
+    def run(
+        self, hidden: Tensor, positions: Tensor, masks: Mapping[str, Tensor], cache: Any, last: int = 1
+    ) -> Tensor:
+        """[batch, tokens, dim] embeddings to the logits of each row's `last` tokens, [batch, last, vocabulary].
+
+        `positions` are [..., batch, tokens]; `masks` have, by kind of attention, [batch, 1, tokens, tokens so far]
+        bool; `cache` takes the keys and values.
+        """
+        mask = dict(masks) if len(self.kinds) > 1 else masks[self.kinds[0]]
+        output = self._module(
+            inputs_embeds=hidden,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        hidden_after: Tensor = output.last_hidden_state
+        return self._logits(hidden_after[:, -last:]) if last else hidden_after
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """Token ids [batch, tokens] to [batch, tokens, dim]."""
+        embedded: Tensor = self._embed(token_ids)
+        return embedded
+
+    def embed_ids(self, token_ids: NDArray[np.int64]) -> Tensor:
+        """The embeddings of a prompt's ids, [1, tokens, dim]; a placeholder outside the vocabulary has any."""
+        ids = torch.from_numpy(token_ids).to(self._embed.weight.device)
+        return self.embed(ids.clamp(max=self._embed.weight.shape[0] - 1)[None])
+
+    def _step_masks(self) -> dict[str, Tensor]:
+        config = self._module.config
+        longest = max(
+            [0, *(getattr(config, name, None) or 0 for name in ("sliding_window", "attention_chunk_size"))]
+        )
+        return self.recorder.step_masks(longest + _BEYOND_WINDOW)
+
+    def _window(self, kind: str, mask: Tensor) -> int | None:
+        """How many tokens, itself included, a new token reads; None for all. Raises BadInput for another pattern."""
+        read = int(mask.sum())
+        is_suffix = bool(mask[-read:].all())
+        if not is_suffix or "chunk" in kind:
+            raise BadInput(
+                f"the decoder's {kind.replace('_', ' ')} reads neither all earlier tokens nor the last ones, which "
+                "the engine does not serve; use another model"
+            )
+        return None if read == len(mask) else read
+
+    @torch.no_grad()
+    def _kv_shapes(self, model: Any) -> tuple[KVShape, ...]:
+        """Runs one token and looks at what was kept."""
+        cache = DynamicCache()
+        ids = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+        masks = {kind: torch.ones(1, 1, 1, 1, dtype=torch.bool, device=model.device) for kind in self.kinds}
+        mask = masks if len(self.kinds) > 1 else masks[self.kinds[0]]
+        self._module(
+            inputs_embeds=self.embed(ids), attention_mask=mask, past_key_values=cache, use_cache=True
+        )
+        if len(cache.layers) != len(self.recorder.kinds):
+            raise BadInput(
+                f"{len(cache.layers)} of the decoder's {len(self.recorder.kinds)} layers keep keys and values, and "
+                "only a decoder whose layers all do is served; use another model"
+            )
+        return tuple(
+            KVShape(tuple(layer.keys.shape[1::2]), tuple(layer.values.shape[1::2])) for layer in cache.layers
+        )
+
+    @torch.no_grad()
+    def _logits_function(self, model: Any) -> Callable[[Tensor], Tensor]:
+        """The output embeddings alone where that is all the model does (it may scale or cap what they give)."""
+        head = model.get_output_embeddings()
+        width = self._embed.weight.shape[1]
+        generator = torch.Generator().manual_seed(0)
+        hidden = torch.randn(2, 1, width, generator=generator).to(model.device, model.dtype)
+        through = self.recorder.through_model
+        if head is None or not torch.equal(head(hidden), through(hidden)):
+            return through
+        return cast("Callable[[Tensor], Tensor]", head)
+
+    def record(self, inputs: Mapping[str, Any]) -> PrefillCall:
+        """The prefill of the inputs that the whole model's `generate` takes."""
+        return self.recorder.prefill(inputs)
