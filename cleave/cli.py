@@ -97,6 +97,13 @@ def cloud(
     cache_mb: Annotated[
         int, typer.Option("--cache-mb", min=0, help="MiB of answers and features to keep; 0: none.")
     ] = 256,
+    metrics_listen: Annotated[
+        str,
+        typer.Option(
+            "--metrics-listen",
+            help="host:port to serve GET /metrics on, for Prometheus, such as 127.0.0.1:9100; off without.",
+        ),
+    ] = "",
 ) -> None:
     """Serve the tail, the fusion and the decoder to edge nodes; SIGTERM drains.
 
@@ -117,6 +124,7 @@ def cloud(
         default_deadline_s=deadline_s,
         drain_s=drain_s,
         cache_bytes=cache_mb << 20,
+        metrics_listen=metrics_listen,
     )
 
 
@@ -181,6 +189,31 @@ def describe(cloud: Cloud, timeout_s: Timeout = 10.0, as_json: AsJson = False) -
     from cleave.describing import describe_and_print
 
     describe_and_print(cloud, timeout_s=timeout_s, as_json=as_json)
+
+
+@app.command()
+def top(
+    cloud: Cloud,
+    interval: Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between readings.")] = 1.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="Watch for one interval, print one table, and end.")
+    ] = False,
+    timeout_s: Timeout = 10.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per interval and nothing else.")
+    ] = False,
+) -> None:
+    """Watch a cloud at work: requests, slots, batches, tokens, seconds per step, caches. Ctrl-C ends it.
+
+    Rates are of the last interval, times (p50, p95) of the last ten. The numbers are those of docs/metrics.md.
+
+        cleave top --cloud 127.0.0.1:50051
+
+        cleave top --cloud 127.0.0.1:50051 --once --json
+    """
+    from cleave.top import top_and_print
+
+    top_and_print(cloud, interval_s=interval, once=once, timeout_s=timeout_s, as_json=as_json)
 
 
 @app.command()

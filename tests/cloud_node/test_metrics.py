@@ -1,0 +1,203 @@
+"""The metrics: every name is documented, every call counts what it says, and both ways of asking give the same."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import urllib.request
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from cloud_node.config import CloudConfig
+from cloud_node.metrics import Build, Metrics, Watch
+from cloud_node.request import Served
+from cloud_node.sequence import StepTimes
+from edge_node.link import CloudLink
+from tests.kit.clouds import FakeRunner, cloud, num_left, settle, until
+from tests.kit.talking import opening, talk
+from wire.errors import BadInput
+
+_DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
+_BY_STORE = {"cache_bytes", "cache_entries", "cache_evictions"}
+
+
+def everything() -> Metrics:
+    """Metrics in which every family has a sample."""
+    metrics = Metrics(Build("0", "tiny", "cpu", "float32"))
+    metrics.request_received()
+    metrics.request_ended("done", "miss")
+    metrics.answered(StepTimes(0.1, 0.2, 0.3, 0.4, 0.5, 1.5), 7, 6, 0.9)
+    metrics.tail_batch(3, 0.25)
+    metrics.prefill_chunk(5, 0.125, 2)
+    metrics.decode_step(4, 0.002)
+    metrics.bytes_received(1000)
+    metrics.bytes_sent(10)
+    for name in get_args(Watch):
+        if name in _BY_STORE:
+            metrics.watch(name, lambda: {("memory",): 1})
+        elif name == "cache_lookups":
+            metrics.watch(name, lambda: {("answer", "hit"): 1})
+        else:
+            metrics.watch(name, lambda: 1)
+    return metrics
+
+
+def samples(metrics: Metrics | str) -> dict[str, float]:
+    """By name with labels, as in the exposition."""
+    text = metrics if isinstance(metrics, str) else metrics.exposition()
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+def documented() -> dict[str, tuple[str, str, set[str]]]:
+    """Name to type, unit and labels."""
+    rows = re.findall(
+        r"^\| `(cleave_\w+)` \| (\w+) \| ([\w-]*) ?\| ([^|]*)\|", _DOCS.read_text(), re.MULTILINE
+    )
+    return {name: (kind, unit, set(re.findall(r"`(\w+)`", labels))) for name, kind, unit, labels in rows}
+
+
+def test_every_exported_name_is_documented_and_every_documented_one_exported() -> None:
+    exported: dict[str, tuple[str, set[str]]] = {}
+    for family in text_string_to_metric_families(everything().exposition()):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        exported[name] = (family.type, labels)
+    assert exported == {name: (kind, labels) for name, (kind, _, labels) in documented().items()}
+
+
+def test_names_hold_their_unit_and_counters_end_in_total() -> None:
+    for name, (kind, unit, _) in documented().items():
+        assert name.endswith("_total") == (kind == "counter"), name
+        base = name.removesuffix("_total")
+        assert base.endswith("_seconds") == (unit == "seconds"), name
+        assert base.endswith("_bytes") == (unit == "bytes"), name
+
+
+def test_every_call_is_counted() -> None:
+    found = samples(everything())
+    expected = {
+        "cleave_requests_received_total": 1,
+        'cleave_requests_ended_total{cache="miss",outcome="done"}': 1,
+        "cleave_answer_prompt_tokens_total": 7,
+        "cleave_answer_tokens_total": 6,
+        'cleave_request_step_seconds_sum{step="queue"}': 0.1,
+        'cleave_request_step_seconds_sum{step="decode_payload"}': 0.2,
+        'cleave_request_step_seconds_sum{step="tail"}': 0.3,
+        'cleave_request_step_seconds_sum{step="prefill"}': 0.4,
+        'cleave_request_step_seconds_sum{step="decode"}': 0.5,
+        "cleave_request_seconds_sum": 1.5,
+        "cleave_ttft_seconds_sum": 0.9,
+        "cleave_tpot_seconds_sum": 0.1,
+        "cleave_tail_batch_size_sum": 3,
+        "cleave_tail_batch_seconds_sum": 0.25,
+        "cleave_prefill_chunk_seconds_sum": 0.125,
+        "cleave_prefill_tokens_total": 5,
+        "cleave_prefill_reused_tokens_total": 2,
+        "cleave_decode_batch_size_sum": 4,
+        "cleave_decode_step_seconds_sum": 0.002,
+        "cleave_decode_tokens_total": 4,
+        "cleave_payload_received_bytes_total": 1000,
+        "cleave_sent_bytes_total": 10,
+        'cleave_build_info{device="cpu",dtype="float32",model="tiny",version="0"}': 1,
+    }
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_step_that_did_not_take_place_is_not_observed() -> None:
+    """A repeated answer: no tail, no first token of its own, and one token has no next one."""
+    metrics = Metrics()
+    metrics.answered(StepTimes(total_s=0.001), 7, 1, None)
+    found = samples(metrics)
+    counts = {name: value for name, value in found.items() if "_seconds_count" in name and value}
+    assert counts == {"cleave_request_seconds_count": 1}
+
+
+def test_no_series_tells_when_another_was_created() -> None:
+    assert "_created" not in everything().exposition()
+
+
+def test_clouds_of_one_process_share_no_metrics() -> None:
+    one, other = Metrics(), Metrics()
+    one.decode_step(4, 0.002)
+    assert samples(one)["cleave_decode_tokens_total"] == 4
+    assert samples(other)["cleave_decode_tokens_total"] == 0
+
+
+def test_watched_number_is_read_when_asked_for() -> None:
+    metrics, queue = Metrics(), [1, 2]
+    assert "cleave_requests_queued" not in samples(metrics)
+    metrics.watch("requests_queued", lambda: len(queue))
+    assert samples(metrics)["cleave_requests_queued"] == 2
+    queue.clear()
+    assert samples(metrics)["cleave_requests_queued"] == 0
+
+
+def test_call_and_http_give_the_same_and_end_with_the_server(served: Served, bundle: Path) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, FakeRunner(), metrics_listen="127.0.0.1:0", num_slots=3) as server:
+            link = CloudLink(server.address)
+            called = samples(await link.metrics())
+            await link.close()
+            assert server.metrics_address.startswith("127.0.0.1:")
+            scraped = await asyncio.to_thread(_get, f"http://{server.metrics_address}/metrics")
+            assert samples(scraped) == called
+            assert called["cleave_slots"] == 3
+            assert called["cleave_slots_used"] == 0
+            assert called['cleave_cache_entries{store="memory"}'] == 0
+            assert any(name.startswith("cleave_build_info{") and 'model="tiny"' in name for name in called)
+        with pytest.raises(OSError):
+            await asyncio.to_thread(_get, f"http://{server.metrics_address}/metrics")
+
+    settle(run())
+
+
+def _get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as reply:
+        return str(reply.read().decode())
+
+
+def test_http_is_off_unless_asked_for(served: Served, bundle: Path) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, FakeRunner()) as server:
+            assert server.metrics_address == ""
+
+    settle(run())
+
+
+def test_taken_metrics_address_is_one_sentence(served: Served, bundle: Path) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, FakeRunner(), metrics_listen="127.0.0.1:0") as server:
+            with pytest.raises(BadInput, match=r"^cannot serve metrics on .*; is the address taken"):
+                async with cloud(served, bundle, FakeRunner(), metrics_listen=server.metrics_address):
+                    pass
+
+    settle(run())
+
+
+@pytest.mark.parametrize("address", ["9100", ":9100", "localhost:", "localhost:65536", "localhost:http"])
+def test_metrics_address_must_have_host_and_port(bundle: Path, address: str) -> None:
+    with pytest.raises(BadInput, match="is no address to listen on"):
+        CloudConfig(bundle, metrics_listen=address)
+
+
+def test_open_streams_and_requests_are_seen(served: Served, bundle: Path) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, FakeRunner(), num_slots=2) as server, talk(server.address) as t:
+            await t.welcomed()
+            await t.say(open=opening(served, "a hold"))
+            await t.hear("deltas")
+            found = samples(server.metrics)
+            assert (found["cleave_streams_open"], found["cleave_requests_open"]) == (1, 1)
+            assert (found["cleave_slots"], found["cleave_slots_used"]) == (2, 1)
+            assert found["cleave_sequences_decoding"] == 1
+            t.call.cancel()
+            await until(lambda: not num_left(server) and not server._service.num_streams)
+            found = samples(server.metrics)
+            assert (found["cleave_streams_open"], found["cleave_requests_open"]) == (0, 0)
+            assert found["cleave_slots_used"] == 0
+
+    settle(run())
