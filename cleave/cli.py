@@ -11,8 +11,45 @@ from typing import Annotated
 
 import typer
 
+from cleave.options import (
+    AsJson,
+    Bundle,
+    CacheMb,
+    ChunkTokens,
+    Cloud,
+    Codec,
+    Compiled,
+    Context,
+    Deadline,
+    DefaultDeadline,
+    Device,
+    Drain,
+    Dtype,
+    Image,
+    Listen,
+    MaxBatchTokens,
+    MaxQueue,
+    MaxTokens,
+    MetricsListen,
+    MinP,
+    MinTokens,
+    Model,
+    Name,
+    PrefixMb,
+    Priority,
+    RepetitionPenalty,
+    Seed,
+    ServedModel,
+    Slots,
+    Split,
+    Stop,
+    TailBatch,
+    Temperature,
+    Timeout,
+    TopK,
+    TopP,
+)
 from wire.errors import CleaveError
-from wire.limits import MAX_PRIORITY
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,15 +57,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Splits a multimodal model between a device and the cloud, token for token.",
 )
-
-Model = Annotated[
-    str, typer.Option("--model", help="A Hugging Face checkpoint directory, a hub id, or 'default'.")
-]
-Cloud = Annotated[str, typer.Option("--cloud", help="The cloud node's address, host:port.")]
-Timeout = Annotated[
-    float, typer.Option("--timeout", min=0.1, help="Seconds to wait until the cloud can be reached.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 @app.command()
@@ -81,29 +109,23 @@ def verify(
 @app.command()
 def cloud(
     model: Model,
-    bundle: Annotated[
-        Path | None,
-        typer.Option(
-            "--bundle", help="What `cleave partition` made of this model; made and kept by itself without."
-        ),
-    ] = None,
-    listen: Annotated[str, typer.Option(help="host:port; port 0 takes a free one.")] = "127.0.0.1:50051",
-    name: Annotated[
-        str, typer.Option(help="The name to serve the model under; the bundle's by default.")
-    ] = "",
-    max_queue: Annotated[int, typer.Option(min=1, help="Requests that may wait.")] = 64,
-    deadline_s: Annotated[float, typer.Option(help="Seconds per request where the edge sets none.")] = 60.0,
-    drain_s: Annotated[float, typer.Option(help="Seconds that open requests get after SIGTERM.")] = 30.0,
-    cache_mb: Annotated[
-        int, typer.Option("--cache-mb", min=0, help="MiB of answers and features to keep; 0: none.")
-    ] = 256,
-    metrics_listen: Annotated[
-        str,
-        typer.Option(
-            "--metrics-listen",
-            help="host:port to serve GET /metrics on, for Prometheus, such as 127.0.0.1:9100; off without.",
-        ),
-    ] = "",
+    bundle: Bundle = None,
+    listen: Listen = "127.0.0.1:50051",
+    name: Name = "",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    compiled: Compiled = False,
+    slots: Slots = 16,
+    context: Context = 0,
+    max_tokens: MaxBatchTokens = 0,
+    chunk_tokens: ChunkTokens = 256,
+    tail_batch: TailBatch = 8,
+    max_queue: MaxQueue = 64,
+    cache_mb: CacheMb = 256,
+    prefix_mb: PrefixMb = 256,
+    deadline_s: DefaultDeadline = 60.0,
+    drain_s: Drain = 30.0,
+    metrics_listen: MetricsListen = "",
 ) -> None:
     """Serve the tail, the fusion and the decoder to edge nodes; SIGTERM drains.
 
@@ -120,10 +142,19 @@ def cloud(
         bundle,
         listen=listen,
         name=name,
+        device=device,
+        dtype=dtype,
+        compiled=compiled,
+        num_slots=slots,
+        context_tokens=context,
+        max_tokens=max_tokens,
+        chunk_tokens=chunk_tokens,
+        max_tail_batch=tail_batch,
         max_queue=max_queue,
+        cache_bytes=cache_mb << 20,
+        prefix_bytes=prefix_mb << 20,
         default_deadline_s=deadline_s,
         drain_s=drain_s,
-        cache_bytes=cache_mb << 20,
         metrics_listen=metrics_listen,
     )
 
@@ -132,40 +163,21 @@ def cloud(
 def ask(
     question: Annotated[str, typer.Argument(help="What to ask about the picture.")],
     cloud: Cloud,
-    image: Annotated[
-        Path, typer.Option("--image", help="The picture: JPEG, PNG, WebP, AVIF, BMP, TIFF or GIF.")
-    ],
-    split: Annotated[int | None, typer.Option(help="Split point; the bundle's default without it.")] = None,
-    codec: Annotated[
-        str | None,
-        typer.Option(help="Such as raw, fp16+zstd or int8:token; the bundle's default without it."),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="One of the cloud's models; its first without it.")
-    ] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of the answer.")] = None,
-    min_tokens: Annotated[int | None, typer.Option(min=0, help="Fewest tokens of the answer.")] = None,
-    temperature: Annotated[
-        float | None, typer.Option(min=0, help="0 takes the most likely token; the model's own without it.")
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(min=0, help="Draw from this many tokens; 0: all.")] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="Draw from the likeliest tokens that sum to this; 1: all.")
-    ] = None,
-    min_p: Annotated[
-        float | None, typer.Option(help="Draw from tokens at least this likely against the likeliest.")
-    ] = None,
-    repetition_penalty: Annotated[
-        float | None, typer.Option(help="Above 1: tokens that were there before get less likely.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Draws the same tokens again.")] = None,
-    stop: Annotated[
-        list[str] | None, typer.Option(help="End the answer before this text; may be given several times.")
-    ] = None,
-    priority: Annotated[
-        int, typer.Option(min=0, max=MAX_PRIORITY, help="A step goes before what came a little earlier.")
-    ] = 0,
-    deadline_s: Annotated[float | None, typer.Option(help="Seconds that the answer may take.")] = None,
+    image: Image,
+    split: Split = None,
+    codec: Codec = None,
+    model: ServedModel = None,
+    max_tokens: MaxTokens = None,
+    min_tokens: MinTokens = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    min_p: MinP = None,
+    repetition_penalty: RepetitionPenalty = None,
+    seed: Seed = None,
+    stop: Stop = None,
+    priority: Priority = 0,
+    deadline_s: Deadline = None,
     timeout_s: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:

@@ -187,7 +187,9 @@ def _generate(adapter: GeneratorWithEncoders, inputs: Mapping[str, Any], num_tok
 def verify_and_print(bundle: Path, model: str, num_inputs: int, num_tokens: int, *, as_json: bool) -> bool:
     """`cleave verify`: True where every split point gives the whole model's tokens."""
     served, runner = serve(load(resolve_model(model)), bundle)
-    halves = Halves(runner.preparer.adapter, runner.preparer.encoder, served.manifest, Head(bundle, served.chain))
+    halves = Halves(
+        runner.preparer.adapter, runner.preparer.encoder, served.manifest, Head(bundle, served.chain)
+    )
     pictures = made_pictures(num_inputs, seed=2000)
     questions = [(picture, PROMPTS[i % len(PROMPTS)]) for i, picture in enumerate(pictures)]
     with progress_bars() as progress:

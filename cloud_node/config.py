@@ -25,6 +25,9 @@ class CloudConfig:
     listen: str = "127.0.0.1:50051"
     metrics_listen: str = ""  # where to serve GET /metrics, host:port; empty: nowhere
     name: str = ""  # under which the model is served; its own name by default
+    device: str = "cpu"  # as torch names it
+    dtype: str = "float32"
+    compiled: bool = False  # the decoder's steps
     max_queue: int = 64
     num_slots: int = 16  # sequences that run at once
     context_tokens: int = 0  # of prompt and answer together; 0: as many as the model reads, at most 4096
@@ -70,4 +73,4 @@ class CloudConfig:
 
     @property
     def room(self) -> Room:
-        return Room(self.num_slots, self.context_tokens, self.prefix_bytes)
+        return Room(self.num_slots, self.context_tokens, self.prefix_bytes, self.compiled)

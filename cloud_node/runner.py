@@ -31,6 +31,7 @@ class Room:
     num_slots: int = 16
     context_tokens: int = 0
     prefix_bytes: int = 256 << 20
+    compiled: bool = False
 
     def row_tokens(self, model: Any) -> int:
         """The longest that prompt and answer may be together; what the model reads, or less."""

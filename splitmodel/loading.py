@@ -25,6 +25,7 @@ from wire.errors import BadInput, UnknownModel
 
 _HASH_BLOCK_BYTES = 1 << 20
 _MAX_REASON_CHARS = 300
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # What a checkpoint can make transformers raise: files missing or cut short, settings or shapes that do not fit.
 _LOAD_ERRORS = (OSError, ValueError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
 
@@ -64,6 +65,26 @@ def load(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> 
     except _LOAD_ERRORS as error:
         raise BadInput(f"the processor of {name} does not load: {_one_line(error)}") from error
     return Checkpoint(name, path, model.eval().to(device), processor, weights_digest(path))
+
+
+def find_device(name: str) -> str:
+    """A device as torch names it; "auto" is a GPU where there is one. Raises BadInput where there is no such device."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise BadInput(
+            f"there is no device {name!r} here ({_one_line(error)}); use cpu, cuda, cuda:N or auto"
+        ) from error
+    return name
+
+
+def find_dtype(name: str) -> torch.dtype:
+    """The dtype to compute in; raises BadInput for one that is not served."""
+    if name not in _DTYPES:
+        raise BadInput(f"{name!r} is no dtype to compute in; use {', '.join(_DTYPES)}")
+    return _DTYPES[name]
 
 
 def weights_digest(path: Path) -> str:

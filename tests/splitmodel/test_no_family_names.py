@@ -31,6 +31,10 @@ _ALSO = (
 )
 # Families named with a word that our code needs in its own sense, and that sense.
 _ENGLISH = {
+    "align": "where a title stands on the screen",
+    "beam": "beam search",
+    "ctrl": "the key",
+    "mask": "which tokens a token reads; a stem of mask2former",
     "data": "bytes, and what a stem is left of data2vec",
     "step": "one step of preprocessing or of the engine; a stem of step3",
 }
