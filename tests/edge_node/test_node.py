@@ -13,6 +13,7 @@ import pytest
 
 from cleave import AsyncEdgeNode, EdgeNode
 from cloud_node.request import Request, Served, Settings
+from cloud_node.sequence import Sequence
 from tests.kit.clouds import (
     LIMIT_S,
     SECRET,
@@ -240,16 +241,16 @@ def test_argument_that_is_none_is_refused(edge: EdgeNode) -> None:
 
 
 def test_everything_that_was_asked_for_reaches_the_cloud(
-    edge: EdgeNode, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+    edge: EdgeNode, node: CloudThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests: list[Request] = []
-    run = runner.run
+    submit = node.engine.submit
 
-    def noting(sequence: Any, emit: Any) -> Any:
+    def noting(sequence: Sequence) -> None:
         requests.append(sequence.request)
-        return run(sequence, emit)
+        submit(sequence)
 
-    monkeypatch.setattr(runner, "run", noting)
+    monkeypatch.setattr(node.engine, "submit", noting)
     asked: dict[str, Any] = {
         "max_new_tokens": 9, "min_new_tokens": 1, "temperature": 0.5, "top_k": 3, "top_p": 0.25, "min_p": 0.125,
         "repetition_penalty": 1.5, "seed": 4, "stop": [".", "\n"],
