@@ -63,6 +63,7 @@ class Recorder:
             )
         self._name = name_of(model, self.decoder)
         self._layers = _layers_name(self.decoder)
+        self._signatures = [inspect.signature(layer.forward) for layer in getattr(self.decoder, self._layers)]
         self._eager = eager_configs(model.config)
         self.kinds = _layer_kinds(self.decoder)
 
@@ -70,14 +71,16 @@ class Recorder:
     def prefill(self, inputs: Mapping[str, Any]) -> PrefillCall:
         """The call for the inputs that the whole model's `generate` takes; raises BadInput for one that says more
         than the engine understands."""
-        calls: list[tuple[dict[str, Any], dict[str, Tensor]]] = []
+        calls: list[dict[str, Any]] = []
+        masks: dict[str, Tensor] = {}
         cache = _lengths(len(self.kinds))
 
         def forward(**arguments: Any) -> BaseModelOutputWithPast:
             arguments = {key: value for key, value in arguments.items() if value is not None}
-            calls.append((arguments, self._masks(arguments)))
+            calls.append(arguments)
             if len(calls) == 2:
                 raise _Recorded
+            masks.update(self._masks(arguments))
             embeds = self._embeds(arguments)
             for layer in cache.layers:
                 layer.hold(embeds.shape[1])
@@ -90,7 +93,7 @@ class Recorder:
                 **inputs, past_key_values=cache, do_sample=False, max_new_tokens=2, min_new_tokens=2
             )
         except _Recorded:
-            (first, masks), (second, _) = calls
+            first, second = calls
             return self._call(inputs, first, second, masks)
         raise BadInput("the model called its decoder once where two calls were to be recorded")
 
@@ -143,10 +146,8 @@ class Recorder:
         twin = shallow(self.decoder)
         twin.config = self._eager[id(self.decoder.config)]
         noted: list[Tensor | None] = []
-        originals = getattr(self.decoder, self._layers)
-        layers = [
-            _NotingLayer(layer, noted, index == len(originals) - 1) for index, layer in enumerate(originals)
-        ]
+        pairs = list(zip(getattr(self.decoder, self._layers), self._signatures, strict=True))
+        layers = [_NotingLayer(layer, signature, noted, len(pairs)) for layer, signature in pairs]
         twin._modules[self._layers] = nn.ModuleList(layers)
         with contextlib.suppress(_Recorded):
             twin(**{**arguments, "use_cache": True})
@@ -157,7 +158,12 @@ class Recorder:
                     "a layer of the decoder is given no mask, and none is assumed; use another model"
                 )
             # Eager attention adds its mask: 0 where a token may be read, a large negative number where not.
-            masks[kind] = mask[0, 0] if mask.dtype == torch.bool else mask[0, 0] == 0
+            read = mask[0, 0] if mask.dtype == torch.bool else mask[0, 0] == 0
+            if kind in masks and not torch.equal(masks[kind], read):
+                raise BadInput(
+                    f"two layers of the decoder's kind {kind} are given different masks; use another model"
+                )
+            masks[kind] = read
         return masks
 
 
@@ -168,19 +174,21 @@ class _Recorded(Exception):
 class _NotingLayer(nn.Module):
     """In a layer's place: notes its mask and hands its input on."""
 
-    def __init__(self, layer: nn.Module, noted: list[Tensor | None], is_last: bool) -> None:
+    def __init__(
+        self, layer: nn.Module, signature: inspect.Signature, noted: list[Tensor | None], num_layers: int
+    ) -> None:
         super().__init__()
         # What the decoder reads of its layers to choose their masks.
         self.__dict__.update({k: v for k, v in layer.__dict__.items() if not k.startswith("_")})
-        self._signature = inspect.signature(layer.forward)
+        self._signature = signature
         self._noted = noted
-        self._is_last = is_last
+        self._num_layers = num_layers
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         given = self._signature.bind(*args, **kwargs).arguments
         given = {**given, **given.get("kwargs", {})}
         self._noted.append(given.get("attention_mask"))
-        if self._is_last:
+        if len(self._noted) == self._num_layers:
             raise _Recorded
         hidden: Tensor = next(iter(given.values()))
         return hidden
