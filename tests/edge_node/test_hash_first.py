@@ -9,9 +9,9 @@ import pytest
 
 from cleave import AsyncEdgeNode, EdgeNode
 from cloud_node.request import Served
-from edge_node import link as link_module
 from edge_node import media
 from edge_node import node as node_module
+from edge_node.stream import CloudStream
 from tests.kit.clouds import CloudThread, FakeRunner, cloud_thread, limits, settle, until
 from tests.kit.pictures import encoded, textured
 from wire.errors import BadInput
@@ -169,9 +169,9 @@ def test_cloud_that_has_forgotten_gets_the_features_from_memory(
 def test_have_in_the_middle_of_an_upload_stops_it(
     tiny_bundle: Path, served: Served, bundles: Path, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send = link_module._Stream.send
+    send = CloudStream.send
 
-    async def until_the_cloud_has_spoken(stream: link_module._Stream, up: pb.Up) -> None:
+    async def until_the_cloud_has_spoken(stream: CloudStream, up: pb.Up) -> None:
         await send(stream, up)
         if up.WhichOneof("message") == "chunk":
             await until(lambda: not stream.is_wanted(up.chunk.request_id))
@@ -181,7 +181,7 @@ def test_have_in_the_middle_of_an_upload_stops_it(
     async def run(node: CloudThread) -> None:
         async with AsyncEdgeNode(node.address, bundles=bundles, memory_bytes=0) as edge:
             await edge.ask("hi", PICTURE, split=0, codec="raw").text()
-            monkeypatch.setattr(link_module._Stream, "send", until_the_cloud_has_spoken)
+            monkeypatch.setattr(CloudStream, "send", until_the_cloud_has_spoken)
             for question, cache in (("hi", "answer"), ("other", "features")):
                 answer = edge.ask(question, PICTURE, split=0, codec="raw", hash_first=False)
                 assert await answer.text() == f"{question} "

@@ -1,0 +1,137 @@
+"""The long-lived stream to a cloud: what goes up, and what comes down told apart by request id."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import metadata
+from typing import Any
+
+import grpc
+
+from wire import limits
+from wire.codecs import all_codecs
+from wire.errors import (
+    Cancelled,
+    CleaveError,
+    MalformedMessage,
+    Unavailable,
+    from_failed,
+    from_rpc_error,
+)
+from wire.v1 import inference_pb2 as pb
+from wire.v1 import inference_pb2_grpc as pb_grpc
+
+
+class CloudStream:
+    """The long-lived call: one reader task hands every message to the request it belongs to."""
+
+    def __init__(self, call: Any, address: str) -> None:
+        self._call = call
+        self._address = address
+        self._inboxes: dict[str, asyncio.Queue[pb.Down | CleaveError]] = {}
+        self._satisfied: set[str] = set()  # requests whose payload the cloud needs no more
+        self._sending = asyncio.Lock()
+        self._reader: asyncio.Task[None] | None = None
+        self.limits: pb.Limits | None = None
+        self.is_lost = False
+        # The cloud will close: what is open ends here, the next request connects anew.
+        self.is_ending = False
+
+    @classmethod
+    async def open(cls, stub: pb_grpc.InferenceStub, address: str, timeout_s: float) -> CloudStream:
+        """Says Hello and waits for Welcome."""
+        stream = cls(stub.Stream(), address)
+        hello = pb.Hello(
+            protocol_version=limits.PROTOCOL_VERSION,
+            codecs=[str(codec) for codec in all_codecs()],
+            client_name="cleave",
+            client_version=metadata.version("cleave"),
+        )
+        await stream.send(pb.Up(hello=hello))
+        try:
+            first = await asyncio.wait_for(stream._call.read(), timeout_s)
+        except TimeoutError:
+            stream._call.cancel()
+            raise Unavailable(
+                f"{address} took a stream and did not welcome it within {timeout_s:g} s"
+            ) from None
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, address) from error
+        if first is not grpc.aio.EOF and first.WhichOneof("message") == "failed":
+            stream._call.cancel()
+            raise from_failed(first.failed)
+        if first is grpc.aio.EOF or first.WhichOneof("message") != "welcome":
+            stream._call.cancel()
+            raise MalformedMessage(f"{address} did not answer Hello with Welcome; is it a cleave cloud node?")
+        stream.limits = first.welcome.limits
+        stream._reader = asyncio.create_task(stream._read())
+        return stream
+
+    def subscribe(self, request_id: str) -> asyncio.Queue[pb.Down | CleaveError]:
+        inbox: asyncio.Queue[pb.Down | CleaveError] = asyncio.Queue()
+        self._inboxes[request_id] = inbox
+        return inbox
+
+    def unsubscribe(self, request_id: str) -> None:
+        self._inboxes.pop(request_id, None)
+        self._satisfied.discard(request_id)
+
+    def is_wanted(self, request_id: str) -> bool:
+        """Whether the cloud still needs a request's payload: not once it has refused it, or found it elsewhere."""
+        return request_id in self._inboxes and request_id not in self._satisfied and not self.is_lost
+
+    async def send(self, up: pb.Up) -> None:
+        if self.is_lost:
+            raise Unavailable(f"the stream to {self._address} is lost; ask again")
+        try:
+            async with self._sending:
+                await self._call.write(up)
+        except (grpc.RpcError, asyncio.InvalidStateError) as error:
+            # gRPC calls a write to a stream that has ended an internal error.
+            raise Unavailable(f"the stream to {self._address} is lost; ask again") from error
+
+    async def close(self) -> None:
+        self._end(Cancelled(f"the link to {self._address} was closed here"))
+        self._call.cancel()
+        if self._reader is not None:
+            await asyncio.gather(self._reader, return_exceptions=True)
+
+    async def _read(self) -> None:
+        ending: CleaveError = Unavailable(f"{self._address} closed the stream; ask again")
+        try:
+            while (down := await self._call.read()) is not grpc.aio.EOF:
+                self._hand_out(down)
+        except grpc.RpcError as error:
+            ending = from_rpc_error(error, self._address)
+        finally:
+            self._end(ending)
+
+    def _end(self, error: CleaveError) -> None:
+        self.is_lost = True
+        for inbox in self._inboxes.values():
+            inbox.put_nowait(error)
+        self._inboxes.clear()
+
+    def _hand_out(self, down: pb.Down) -> None:
+        kind = down.WhichOneof("message")
+        if kind == "deltas":
+            for delta in down.deltas.deltas:
+                self._put(delta.request_id, pb.Down(deltas=pb.DeltaBatch(deltas=[delta])))
+        elif kind == "failed":
+            self._put(down.failed.request_id, from_failed(down.failed))
+        elif kind == "have":
+            if down.have.request_id in self._inboxes:
+                self._satisfied.add(down.have.request_id)
+            self._put(down.have.request_id, down)
+        elif kind == "go_away":
+            self.is_ending = True
+        elif kind is not None and hasattr(getattr(down, kind), "request_id"):
+            self._put(getattr(down, kind).request_id, down)
+
+    def _put(self, request_id: str, item: pb.Down | CleaveError) -> None:
+        inbox = self._inboxes.get(request_id)
+        if inbox is None:
+            return
+        inbox.put_nowait(item)
+        if isinstance(item, CleaveError):
+            self.unsubscribe(request_id)
