@@ -6,6 +6,8 @@ from typing import Protocol
 
 # What a decoder gives for bytes that are no whole character (yet).
 _REPLACEMENT = "�"
+# A window is decoded once per token, and once more when it moves.
+_WINDOW_TOKENS = 8
 
 
 class Tokenizer(Protocol):
@@ -20,6 +22,7 @@ class Detokeniser:
         self._token_ids: list[int] = []
         self._window = 0
         self._said = 0
+        self._said_text = ""  # of the window's tokens that have been said
 
     def push(self, token_id: int) -> str | None:
         """The text that this token completes; None while a character is incomplete."""
@@ -31,15 +34,17 @@ class Detokeniser:
         return self._advance(is_last=True) or ""
 
     def _advance(self, *, is_last: bool) -> str | None:
-        said = self._decode(self._token_ids[self._window : self._said])
         text = self._decode(self._token_ids[self._window :])
         if text.endswith(_REPLACEMENT) and not is_last:
             return None
-        if len(text) > len(said):
+        new = text[len(self._said_text) :]
+        if new and len(self._token_ids) - self._window > _WINDOW_TOKENS:
             # A window of tokens without text would forget what stood before them, and with it a word's space.
             self._window = self._said
+            text = self._decode(self._token_ids[self._window :])
         self._said = len(self._token_ids)
-        return text[len(said) :]
+        self._said_text = text
+        return new
 
     def _decode(self, token_ids: list[int]) -> str:
         return self._tokenizer.decode(token_ids, skip_special_tokens=True)

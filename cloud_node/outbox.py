@@ -13,16 +13,22 @@ from wire.v1 import inference_pb2 as pb
 PAUSE_AT = 1024
 # A batch grows no further than this: many times what one step makes, and far from gRPC's limit on a message.
 MAX_BATCH_CHARS = 64 * 1024
+# Tokens that come faster than this share a message: one costs as much as many, and no reader tells the difference. The
+# first token of an answer, and whatever is no token, goes at once.
+DELTAS_EVERY_S = 0.01
 
 
 class Outbox:
     """The answers to what is read, and the tokens of what is open, are all that is ever put here.
 
-    Deltas join the batch at the end of the queue, if there is one: those of one engine step go in one message, and
-    an edge that reads slowly gets fewer and larger ones. Nothing overtakes anything.
+    Deltas join the batch at the end of the queue, if there is one: those of one engine step go in one message, as do
+    those of `deltas_every_s`, and an edge that reads slowly gets fewer and larger ones. Nothing overtakes anything.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deltas_every_s: float = DELTAS_EVERY_S) -> None:
+        self._deltas_every_s = deltas_every_s
+        self._deltas_from_s = 0.0  # on the loop's clock: when the next may go
+        self._is_urgent = asyncio.Event()
         self._messages: deque[pb.Down] = deque()
         self._batch: dict[str, pb.Delta] = {}  # of the last message, by request, if that is a batch
         self._batch_chars = 0
@@ -34,6 +40,7 @@ class Outbox:
     def put(self, down: pb.Down) -> None:
         self._batch = {}
         self._append(down)
+        self._is_urgent.set()
 
     def put_delta(self, request_id: str, delta: TextDelta) -> None:
         if self._has_ended:
@@ -41,6 +48,8 @@ class Outbox:
         if not self._batch or self._batch_chars >= MAX_BATCH_CHARS:
             self._batch, self._batch_chars = {}, 0
             self._append(pb.Down(deltas=pb.DeltaBatch()))
+        if delta.token_index == 0:
+            self._is_urgent.set()
         self._batch_chars += len(delta.text)
         waiting = self._batch.get(request_id)
         if waiting is not None:
@@ -55,6 +64,7 @@ class Outbox:
         """Nothing follows."""
         self._has_ended = True
         self._has_changed.set()
+        self._is_urgent.set()
 
     async def room(self) -> None:
         """Waits until the edge has taken what waits for it."""
@@ -67,12 +77,23 @@ class Outbox:
                 self._has_changed.clear()
                 await self._has_changed.wait()
                 continue
+            if self._batch and len(self._messages) == 1:
+                await self._ripen()
             down = self._messages.popleft()
             if not self._messages:
                 self._batch = {}
+                self._is_urgent.clear()
             if len(self._messages) < PAUSE_AT:
                 self._has_room.set()
             yield down
+
+    async def _ripen(self) -> None:
+        """Lets more tokens join the last batch, until it is time or something is urgent."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_at(self._deltas_from_s, self._is_urgent.set)
+        await self._is_urgent.wait()
+        timer.cancel()
+        self._deltas_from_s = loop.time() + self._deltas_every_s
 
     def _append(self, down: pb.Down) -> None:
         if self._has_ended:

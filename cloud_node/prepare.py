@@ -15,7 +15,7 @@ from cloud_node.answer_text import AnswerText
 from cloud_node.detokenise import Detokeniser
 from cloud_node.prefix import prefix_key
 from cloud_node.prompt import ModelPrompt, chunk_cuts
-from cloud_node.sampling import make_choice
+from cloud_node.sampling import make_choice, stop_ids_of
 from cloud_node.sequence import Sequence as Generation
 from splitmodel.adapters.generator import Encoder, GeneratorWithEncoders
 from splitmodel.batching import BatchedChain, Entry
@@ -46,7 +46,7 @@ class Preparer:
         self.decoder = Decoder(adapter.model)
         self.context_tokens = context_tokens
         self.tails = BatchedChain(encoder.chain, example)
-        self._stop_ids = _stop_ids(adapter.model.generation_config.eos_token_id)
+        self._stop_ids = stop_ids_of(adapter.model.generation_config)
 
     def prepare(self, sequences: Sequence[Generation]) -> list[Exception | None]:
         """Makes each ready for the decoder, their tails together; for each, why it could not be."""
@@ -137,9 +137,3 @@ class Preparer:
             step_positions=tuple(call.step_position_ids.reshape(-1).tolist()),
             prefix=prefix_key(call, self.decoder.embed_ids(call.input_ids), cuts),
         )
-
-
-def _stop_ids(eos_token_id: int | list[int] | None) -> frozenset[int]:
-    if eos_token_id is None:
-        return frozenset()
-    return frozenset([eos_token_id] if isinstance(eos_token_id, int) else eos_token_id)

@@ -26,6 +26,9 @@ class Choice:
     seed: int
     token_ids: list[int]  # of the prompt, then those chosen
     num_chosen: int = 0
+    # Of the tokens that end an answer, none is chosen before this many others were.
+    stop_ids: frozenset[int] = frozenset()
+    min_new_tokens: int = 0
 
     @property
     def is_plain(self) -> bool:
@@ -36,10 +39,11 @@ class Choice:
 def make_choice(model: Any, settings: Settings, prompt_ids: Sequence[int], max_new_tokens: int) -> Choice:
     """The model's own logits processors for these settings; raises BadInput for settings that it refuses."""
     config = copy.deepcopy(model.generation_config)
-    at_least = settings.min_new_tokens
     given = settings.generate_arguments()
     config.update(**{**given, "max_new_tokens": max_new_tokens})
-    config.min_new_tokens = None if at_least is None else min(at_least, max_new_tokens)
+    at_least = min(config.min_new_tokens or 0, max_new_tokens)
+    # Done here for all rows at once: a processor of each row would cost more than the rest of the choice.
+    config.min_new_tokens = None
     config.max_length = len(prompt_ids) + max_new_tokens
     if (config.num_beams or 1) > 1:
         raise BadInput(
@@ -58,11 +62,21 @@ def make_choice(model: Any, settings: Settings, prompt_ids: Sequence[int], max_n
     except (TypeError, ValueError) as error:
         raise BadInput(f"the model does not take these settings: {' '.join(str(error).split())}") from error
     seed = secrets.randbits(63) if settings.seed is None else settings.seed
-    return Choice(processors, not config.do_sample, seed, list(prompt_ids))
+    stop_ids = stop_ids_of(config)
+    return Choice(
+        processors, not config.do_sample, seed, list(prompt_ids), stop_ids=stop_ids, min_new_tokens=at_least
+    )
+
+
+def stop_ids_of(generation_config: Any) -> frozenset[int]:
+    """The tokens that end an answer."""
+    eos = generation_config.eos_token_id
+    return frozenset() if eos is None else frozenset([eos] if isinstance(eos, int) else eos)
 
 
 def choose(logits: Tensor, choices: Sequence[Choice]) -> list[int | CleaveError]:
     """One token per row of [rows, vocabulary], or why that row has none."""
+    _forbid_ends(logits, choices)
     values, ids = logits.max(-1)
     chosen: list[int | CleaveError] = []
     for row, (choice, finite, token_id) in enumerate(
@@ -82,6 +96,19 @@ def choose(logits: Tensor, choices: Sequence[Choice]) -> list[int | CleaveError]
         choice.num_chosen += 1
         chosen.append(token)
     return chosen
+
+
+def _forbid_ends(logits: Tensor, choices: Sequence[Choice]) -> None:
+    """In place: rows whose answers are too short yet choose no token that ends them."""
+    pairs = [
+        (row, token_id)
+        for row, choice in enumerate(choices)
+        if choice.num_chosen < choice.min_new_tokens
+        for token_id in choice.stop_ids
+    ]
+    if pairs:
+        rows, token_ids = zip(*pairs, strict=True)
+        logits[list(rows), list(token_ids)] = -torch.inf
 
 
 def _by_settings(logits: Tensor, choice: Choice) -> int:

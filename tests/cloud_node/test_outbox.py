@@ -98,3 +98,46 @@ def test_what_is_put_after_the_end_is_not_sent() -> None:
     outbox.put(done("b"))
     outbox.put_delta("c", TextDelta("late", 0, 1))
     assert told(drained(outbox)) == [("done", "a")]
+
+
+def test_tokens_that_come_fast_share_a_message_and_the_first_goes_at_once() -> None:
+    async def run() -> None:
+        outbox = Outbox(deltas_every_s=3600)
+        messages = outbox.messages()
+        outbox.put_delta("a", TextDelta("a0", 0, 1))
+        assert told([await anext(messages)]) == [[("a", "a0", 0, 1)]]
+        waiting = asyncio.ensure_future(anext(messages))
+        for index in (1, 2):
+            outbox.put_delta("a", TextDelta(f"a{index}", index, 1))
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        outbox.put_delta("b", TextDelta("b0", 0, 1))
+        assert told([await waiting]) == [[("a", "a1a2", 1, 2), ("b", "b0", 0, 1)]]
+
+    asyncio.run(run())
+
+
+def test_end_of_an_answer_does_not_wait_for_more_tokens() -> None:
+    async def run() -> None:
+        outbox = Outbox(deltas_every_s=3600)
+        messages = outbox.messages()
+        outbox.put_delta("a", TextDelta("a0", 0, 1))
+        await anext(messages)
+        waiting = asyncio.ensure_future(anext(messages))
+        outbox.put_delta("a", TextDelta("a1", 1, 1))
+        await asyncio.sleep(0)
+        outbox.put(done("a"))
+        assert told([await waiting, await anext(messages)]) == [[("a", "a1", 1, 1)], ("done", "a")]
+
+    asyncio.run(run())
+
+
+def test_tokens_go_when_it_is_time() -> None:
+    async def run() -> None:
+        outbox = Outbox(deltas_every_s=0.001)
+        messages = outbox.messages()
+        for index in range(3):
+            outbox.put_delta("a", TextDelta("a", index, 1))
+            assert told([await anext(messages)]) == [[("a", "a", index, 1)]]
+
+    asyncio.run(run())
