@@ -103,5 +103,5 @@ def _chain(served: Served) -> pb.Chain:
             )
             for point in served.chain.split_points
         ],
-        tail_batching="one by one",
+        tail_batching=served.tail_batching,
     )

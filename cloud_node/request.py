@@ -94,6 +94,7 @@ class Served:
     refused: dict[int, str]  # split point -> reason
     samples_by_default: bool = False  # where a request names no temperature
     defaults_digest: str = ""  # of the generation config and the chat template: they decide answers, too
+    tail_batching: str = "one by one"  # how tails of several requests run; or "vmap"
 
     @property
     def chain(self) -> Chain:

@@ -70,8 +70,27 @@ def serve(
     for index, reason in refused.items():
         _log.warning("split point %d is not served: %s", index, reason)
     samples = bool(checkpoint.model.generation_config.do_sample)
-    served = Served(name or manifest.model, manifest, digest, refused, samples, _defaults_digest(checkpoint))
-    return served, ModelRunner(preparer, room)
+    served = Served(
+        name or manifest.model,
+        manifest,
+        digest,
+        refused,
+        samples,
+        _defaults_digest(checkpoint),
+        preparer.tails.batching,
+    )
+    runner = ModelRunner(preparer, room)
+    _log.info(
+        "%s on %s in %s: %d slots of %s tokens take %.1f MB; tails of several requests: %s",
+        served.name,
+        runner.device,
+        str(checkpoint.model.dtype).removeprefix("torch."),
+        room.num_slots,
+        f"{preparer.context_tokens:,}",
+        runner.kv.num_bytes / 1e6,
+        served.tail_batching,
+    )
+    return served, runner
 
 
 def _defaults_digest(checkpoint: Checkpoint) -> str:

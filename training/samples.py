@@ -1,5 +1,7 @@
 """Writes the demo's pictures and questions: held-out scenes, one question of every kind, that the model answers.
 
+The last picture gets a second question.
+
 python -m training.samples --model assets/default --out assets/samples
 """
 
@@ -35,6 +37,17 @@ def pick(is_answered: Callable[[Sample], bool]) -> list[Sample]:
     return chosen
 
 
+def pick_second(sample: Sample, is_answered: Callable[[Sample], bool]) -> Sample:
+    """Another question about a sample's picture, of another kind, that is answered."""
+    index = list(KINDS).index(sample.kind)
+    first = _FIRST_SEED + index * _MOST_TRIED
+    seed = next(
+        at for at in range(first, first + _MOST_TRIED) if scene(at).image.tobytes() == sample.image.tobytes()
+    )
+    others = [Sample(sample.image, one.kind, one.text, one.answer) for one in questions(scene(seed), 20)]
+    return next(one for one in others if one.kind != sample.kind and is_answered(one))
+
+
 def _candidates(kind: str, first: int) -> Iterator[Sample]:
     for seed in range(first, first + _MOST_TRIED):
         one = scene(seed)
@@ -51,11 +64,18 @@ def main(
     loaded = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32)
     processor = AutoProcessor.from_pretrained(model, backend="pil")
     out.mkdir(parents=True, exist_ok=True)
+
+    def is_answered(one: Sample) -> bool:
+        return answers(loaded, processor, [one], lambda _: None) == [one.answer]
+
     listed = []
-    for sample in pick(lambda one: answers(loaded, processor, [one], lambda _: None) == [one.answer]):
+    chosen = pick(is_answered)
+    for sample in chosen:
         name = f"{sample.kind}.png"
         sample.image.save(out / name, optimize=True)
         listed.append({"image": name, "question": sample.question, "answer": sample.answer})
+    second = pick_second(chosen[-1], is_answered)
+    listed.append({"image": listed[-1]["image"], "question": second.question, "answer": second.answer})
     (out / "samples.json").write_text(json.dumps(listed, indent=2) + "\n")
 
 

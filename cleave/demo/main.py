@@ -20,7 +20,10 @@ from wire.errors import CleaveError, Unavailable
 _CODECS = ("int8:token+zstd", "fp16", "int8:channel", "raw+zstd")
 _EDGE_TIMEOUT_S = 120.0
 _STEPS = ("encode", "codec", "upload", "queue", "tail", "prefill", "first_token", "total")
-_COLUMNS = ("split", "label", "codec", "feature bytes", "JPEG bytes", *(f"{step} ms" for step in _STEPS))
+_COLUMNS = (
+    "split", "label", "codec", "JPEG bytes", "feature bytes", "sent", "cache",
+    *(step.replace("_", " ") for step in _STEPS),
+)  # fmt: skip
 
 
 def run_demo(model: str, codec: str | None, *, as_json: bool) -> bool:
@@ -46,15 +49,19 @@ def run_demo(model: str, codec: str | None, *, as_json: bool) -> bool:
 
 
 def plan(samples: Sequence[dict[str, str]], num_split_points: int, codec: str | None) -> list[dict[str, Any]]:
-    """Each sample with an arm: the bundle's default first, then split points from the first to the last."""
-    last = num_split_points - 1
-    steps = max(1, len(samples) - 2)
-    items = []
-    for index, sample in enumerate(samples):
+    """Each picture with an arm: the bundle's default first, then split points from the first to the last.
+
+    A second question about a picture takes the picture's arm; the last picture's first question is asked again.
+    """
+    pictures = list(dict.fromkeys(sample["image"] for sample in samples))
+    last, steps = num_split_points - 1, max(1, len(pictures) - 2)
+    arms: dict[str, dict[str, Any]] = {}
+    for index, picture in enumerate(pictures):
         split_point = None if index == 0 else round((index - 1) * last / steps)
         chosen = codec or (None if index == 0 else _CODECS[index % len(_CODECS)])
-        items.append({**sample, "split_point": split_point, "codec": chosen})
-    return items
+        arms[picture] = {"split_point": split_point, "codec": chosen}
+    items = [{**sample, **arms[sample["image"]]} for sample in samples]
+    return [*items, next(item for item in items if item["image"] == pictures[-1])]
 
 
 def _cloud(model: str) -> Any:
@@ -102,7 +109,8 @@ def _ask(items: Sequence[dict[str, Any]], address: str, console: Console) -> Ite
 
 def _answer(item: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     kept = (
-        "split_point", "split_label", "codec", "feature_bytes", "uploaded_bytes", "jpeg_bytes", "cache", "ms",
+        "split_point", "split_label", "codec", "feature_bytes", "uploaded_bytes", "sent_bytes", "jpeg_bytes",
+        "cache", "ms",
     )  # fmt: skip
     return {
         "image": Path(item["image"]).name,
@@ -119,14 +127,17 @@ def _print(answers: Sequence[dict[str, Any]]) -> None:
             answer["split_point"],
             answer["split_label"],
             answer["codec"],
-            answer["feature_bytes"],
             answer["jpeg_bytes"],
-            *(round(answer["ms"].get(step, 0.0), 1) for step in _STEPS),
+            answer["feature_bytes"],
+            answer["sent_bytes"],
+            "" if answer["cache"] == "miss" else answer["cache"],
+            *(f"{answer['ms'].get(step, 0.0):.1f}" for step in _STEPS),
         )
         for answer in answers
     ]
     print()
-    print_table("what each answer cost", _COLUMNS, rows)
+    print_table("what each answer cost: bytes, and milliseconds by step", _COLUMNS, rows)
+    print(_repeated(answers[-3:]))
     right = sum(answer["answer"] == answer["expected"] for answer in answers)
     print(f"{right} of {len(answers)} answers are as expected")
     for answer in answers:
@@ -134,3 +145,14 @@ def _print(answers: Sequence[dict[str, Any]]) -> None:
             print(
                 f"  {answer['image']}: {answer['question']} {answer['answer']!r}, expected {answer['expected']!r}"
             )
+
+
+def _repeated(answers: Sequence[dict[str, Any]]) -> str:
+    """What the last picture's second question, and its first one asked again, cost beside the first."""
+    first, second, again = answers
+    return (
+        f"{first['image']}: {first['sent_bytes']:,} bytes and {first['ms']['total']:.1f} ms for its first question, "
+        f"{second['sent_bytes']:,} bytes and {second['ms']['total']:.1f} ms for a second one (its features were "
+        f"cached), {again['sent_bytes']:,} bytes and {again['ms']['total']:.1f} ms for the first one again (its "
+        "answer was)"
+    )
