@@ -35,11 +35,16 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
         console = Console(width=200)
     table = Table(title=title, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
-        is_number = all(isinstance(row[index], int | float) for row in rows) and bool(rows)
+        is_number = bool(rows) and all(_is_number(row[index]) for row in rows)
         table.add_column(column, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console.print(table)
+
+
+def _is_number(value: object) -> bool:
+    """A number, or one that is written out already."""
+    return isinstance(value, int | float) or str(value).replace(".", "", 1).replace(",", "").isdigit()
 
 
 def _cell(value: object) -> str:
