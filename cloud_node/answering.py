@@ -13,11 +13,14 @@ from dataclasses import dataclass, replace
 from cloud_node.cache import Cache, Features
 from cloud_node.flights import Flight, Flights, Listen
 from cloud_node.messages import have_answer_message, have_features_message
+from cloud_node.metrics import CacheUse
 from cloud_node.request import Request, Served
 from cloud_node.sequence import Finished, StepTimes, TextDelta
 from cloud_node.upload import Upload
 from wire.errors import CleaveError
 from wire.v1 import inference_pb2 as pb
+
+_CACHE_USES: dict[pb.Cache.ValueType, CacheUse] = {pb.CACHE_FEATURES: "features", pb.CACHE_ANSWER: "answer"}
 
 
 @dataclass(slots=True, eq=False)
@@ -31,7 +34,17 @@ class OpenRequest:
     upload: Upload | None = None
     flight: Flight | None = None
     cache: pb.Cache.ValueType = pb.CACHE_MISS
+    ttft_s: float | None = None  # from `ready_s` to its first text
     is_over: bool = False
+
+    @property
+    def cache_use(self) -> CacheUse:
+        return _CACHE_USES.get(self.cache, "miss")
+
+    def has_text(self, now_s: float) -> None:
+        """Text came; the first is what the edge waits for."""
+        if self.ttft_s is None:
+            self.ttft_s = now_s - self.ready_s
 
 
 class Answering:

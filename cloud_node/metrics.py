@@ -18,7 +18,7 @@ from cloud_node.sequence import StepTimes
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
 
-Cache = Literal["miss", "features", "answer"]
+CacheUse = Literal["miss", "features", "answer"]
 Step = Literal["queue", "decode_payload", "tail", "prefill", "decode"]
 
 # With labels: by their values, in the family's order.
@@ -106,7 +106,7 @@ class Metrics:
         self._bytes_received = self._counter("payload_received_bytes", "Coded features that came.")
         self._bytes_sent = self._counter("sent_bytes", "Messages that went down the streams.")
         self._request_s = self._histogram("request_seconds", "From the whole payload to the last token.")
-        self._ttft_s = self._histogram("ttft_seconds", "From the whole payload to the first token.")
+        self._ttft_s = self._histogram("ttft_seconds", "From the whole payload to the first text.")
         self._tpot_s = self._histogram("tpot_seconds", "Per token after the first, one value per answer.")
         steps = self._histogram("request_step_seconds", "Of one request in one step.", labels=("step",))
         self._step_s = {step: steps.labels(step) for step in get_args(Step)}
@@ -137,7 +137,7 @@ class Metrics:
         """An Open came, whatever becomes of it."""
         self._received.inc()
 
-    def request_ended(self, outcome: str, cache: Cache) -> None:
+    def request_ended(self, outcome: str, cache: CacheUse) -> None:
         """`outcome`: "done", or the error code's name in lower case."""
         self._ended.labels(outcome, cache).inc()
 

@@ -18,7 +18,7 @@ from cloud_node.cache import Cache
 from cloud_node.engine import Engine
 from cloud_node.flights import Flights
 from cloud_node.messages import ack_message, done_message, welcome_message
-from cloud_node.metrics import Metrics
+from cloud_node.metrics import CacheUse, Metrics
 from cloud_node.outbox import Outbox
 from cloud_node.request import Bounds, Request, Served, parse_open
 from cloud_node.sequence import Event, Finished, StepTimes, TextDelta
@@ -77,6 +77,7 @@ class EdgeStream:
         reader = asyncio.create_task(self._read(messages))
         try:
             async for down in self._outbox.messages():
+                self._host.metrics.bytes_sent(down.ByteSize())
                 yield down
             if reader.done():
                 await reader
@@ -180,10 +181,11 @@ class EdgeStream:
 
     def _opened(self, message: pb.Open) -> OpenRequest:
         """A new request of this stream; raises what speaks against it."""
+        self._host.metrics.request_received()
+        self._host.metrics.bytes_received(sum(len(item.payload) for item in message.inputs))
         if self._is_draining:
             raise _closing()
-        if len(self._open) >= self._host.bounds.limits.max_open_requests:
-            most = self._host.bounds.limits.max_open_requests
+        if len(self._open) >= (most := self._host.bounds.limits.max_open_requests):
             raise Overloaded(f"this stream has {most} open requests, which is its limit", retry_after_s=1.0)
         request = parse_open(message, self._host.served, self._host.bounds)
         request_id = request.request_id
@@ -201,6 +203,7 @@ class EdgeStream:
         return opened
 
     async def _add(self, chunk: pb.Chunk) -> None:
+        self._host.metrics.bytes_received(len(chunk.data))
         opened = self._open.get(chunk.request_id)
         if opened is None or opened.upload is None:
             # It failed, was cancelled, or was found in the cache while this chunk was on its way.
@@ -231,13 +234,14 @@ class EdgeStream:
         request_id = opened.request.request_id
         match event:
             case TextDelta():
+                opened.has_text(time.monotonic())
                 self._outbox.put_delta(request_id, event)
             case Finished():
                 self._forget(request_id)
                 self._say_done(opened, event)
             case CleaveError():
                 self._forget(request_id)
-                self._say_failed(request_id, event)
+                self._say_failed(request_id, event, opened.cache_use)
 
     def _end(self, request_id: str, error: CleaveError) -> None:
         """Ends an open request with `error`, wherever it is; an unknown one has ended already."""
@@ -245,7 +249,7 @@ class EdgeStream:
         if opened is None:
             return
         self._answering.leave(opened, error)
-        self._say_failed(request_id, error)
+        self._say_failed(request_id, error, opened.cache_use)
 
     def _end_all(self, error: CleaveError) -> None:
         for request_id in list(self._open):
@@ -265,16 +269,14 @@ class EdgeStream:
         times = StepTimes(total_s=time.monotonic() - opened.ready_s) if is_repeated else finished.times
         request_id = opened.request.request_id
         self._outbox.put(done_message(request_id, finished, opened.cache, times))
-        _log.info(
-            "request %s done: %d tokens, %.3f s, %s",
-            request_id,
-            finished.generated_tokens,
-            times.total_s,
-            pb.Cache.Name(opened.cache),
-        )
+        num_tokens, use = finished.generated_tokens, opened.cache_use
+        self._host.metrics.request_ended("done", use)
+        self._host.metrics.answered(times, finished.prompt_tokens, num_tokens, opened.ttft_s)
+        _log.info("request %s done: %d tokens, %.3f s, %s", request_id, num_tokens, times.total_s, use)
         self._close_if_done()
 
-    def _say_failed(self, request_id: str, error: CleaveError) -> None:
+    def _say_failed(self, request_id: str, error: CleaveError, cache: CacheUse = "miss") -> None:
+        self._host.metrics.request_ended(error.code.name.lower(), cache)
         _log.info("request %s failed: %s", request_id[:64], error.code.name)
         self._outbox.put(pb.Down(failed=to_failed(request_id[:64], error)))
         self._close_if_done()

@@ -19,6 +19,7 @@ from edge_node.link import CloudLink
 from tests.kit.clouds import FakeRunner, cloud, num_left, settle, until
 from tests.kit.talking import opening, talk
 from wire.errors import BadInput
+from wire.v1 import inference_pb2 as pb
 
 _DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 _BY_STORE = {"cache_bytes", "cache_entries", "cache_evictions"}
@@ -199,5 +200,39 @@ def test_open_streams_and_requests_are_seen(served: Served, bundle: Path) -> Non
             found = samples(server.metrics)
             assert (found["cleave_streams_open"], found["cleave_requests_open"]) == (0, 0)
             assert found["cleave_slots_used"] == 0
+
+    settle(run())
+
+
+def test_requests_and_bytes_of_a_stream_are_counted(served: Served, bundle: Path) -> None:
+    """One that is done, one that fails, one that is repeated from the cache, and one that its edge cancels."""
+
+    async def run() -> None:
+        async with cloud(served, bundle, FakeRunner(), num_slots=2) as server, talk(server.address) as t:
+            await t.welcomed()
+            first = opening(served, "two words", request_id="r1")
+            await t.say(open=first)
+            await t.hear("done", "r1")
+            await t.say(open=opening(served, " ", request_id="r2"))
+            await t.hear("failed", "r2")
+            await t.say(open=opening(served, "two words", request_id="r3"))
+            await t.hear("done", "r3")
+            await t.say(open=opening(served, "a hold", request_id="r4"))
+            await t.hear("deltas")
+            await t.say(cancel=pb.Cancel(request_id="r4"))
+            await t.hear("failed", "r4")
+            found = samples(server.metrics)
+            assert found["cleave_requests_received_total"] == 4
+            assert {name: value for name, value in found.items() if "requests_ended" in name} == {
+                'cleave_requests_ended_total{cache="miss",outcome="done"}': 1,
+                'cleave_requests_ended_total{cache="answer",outcome="done"}': 1,
+                'cleave_requests_ended_total{cache="miss",outcome="bad_input"}': 1,
+                'cleave_requests_ended_total{cache="miss",outcome="cancelled"}': 1,
+            }
+            assert found["cleave_payload_received_bytes_total"] == 4 * len(first.inputs[0].payload)
+            assert found["cleave_answer_tokens_total"] == 4
+            assert found["cleave_ttft_seconds_count"] == 2
+            assert found['cleave_request_step_seconds_count{step="decode"}'] == 1
+            assert found["cleave_sent_bytes_total"] > 0
 
     settle(run())
