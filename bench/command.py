@@ -10,7 +10,7 @@ from bench.report import Result, write
 from cleave.terminal import print_table, progress_bars
 from wire.errors import BadInput
 
-NAMES = ("exact", "footprint", "accuracy")
+NAMES = ("exact", "footprint", "accuracy", "batch", "repeat", "mixed-split", "soak")
 
 
 def run_benchmark(name: str, *, quick: bool, data: Path | None, as_json: bool) -> bool:
@@ -18,7 +18,7 @@ def run_benchmark(name: str, *, quick: bool, data: Path | None, as_json: bool) -
     if name not in NAMES:
         raise BadInput(f"there is no benchmark {name!r}; choose one of {', '.join(NAMES)}")
     with progress_bars() as progress:
-        result: Result = importlib.import_module(f"bench.{name}").run(
+        result: Result = importlib.import_module(f"bench.{name.replace('-', '_')}").run(
             quick=quick, data=data, progress=progress
         )
     path = write(result)

@@ -1,0 +1,87 @@
+"""Cloud nodes as processes of their own, with every setting open to an experiment; and what can be seen of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from bench.subjects import Subject
+from wire.errors import Unavailable
+
+_READY = "listening on "
+_START_S, _END_S = 120.0, 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class CloudProcess:
+    """One that listens."""
+
+    address: str
+    pid: int
+
+    def resident_bytes(self) -> int:
+        """VmRSS (proc(5))."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) * 1024
+
+
+@contextlib.contextmanager
+def cloud(
+    subject: Subject,
+    *,
+    tokens: Path | None = None,
+    profile: Path | None = None,
+    profiled_rows: Sequence[int] = (),
+    **config: Any,
+) -> Iterator[CloudProcess]:
+    """Serves a subject; `config` are fields of CloudConfig.
+
+    When it ends, it writes each request's token ids to `tokens`, and to `profile` where the time of steps with as
+    many rows as one of `profiled_rows` went (bench/profiling.py).
+    """
+    told: dict[str, Any] = {
+        "checkpoint": str(subject.checkpoint),
+        "bundle": str(subject.bundle),
+        "threads": subject.num_threads,
+        "tokens": str(tokens or ""),
+        "profile": str(profile or ""),
+        "rows": list(profiled_rows),
+        "config": config,
+    }
+    command = [sys.executable, "-m", "bench.programs.cloud", json.dumps(told)]
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        try:
+            yield CloudProcess(_address(process, errors), process.pid)
+        finally:
+            process.terminate()
+            try:
+                process.communicate(timeout=_END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+
+
+def _address(process: subprocess.Popen[str], errors: IO[str]) -> str:
+    assert process.stdout is not None
+    deadline = time.monotonic() + _START_S
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while selector.select(max(0.0, deadline - time.monotonic())):
+            line = process.stdout.readline()
+            if line.startswith(_READY):
+                return line.removeprefix(_READY).strip()
+            if not line:
+                break
+    errors.seek(0)
+    last = (errors.read().strip().splitlines() or ["it said nothing"])[-1]
+    raise Unavailable(f"the cloud node did not start: {last}")
