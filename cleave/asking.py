@@ -31,7 +31,7 @@ def ask_and_print(
     if as_json:
         print(json.dumps({**answer.report.to_dict(), "image": str(image), "ok": True}))
         return
-    print()
+    print(flush=True)
     print(summary(answer.report), file=sys.stderr)
 
 

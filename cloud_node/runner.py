@@ -75,14 +75,13 @@ class ModelRunner:
             call.position_ids[..., start:stop],
             masks,
             self.kv.at_chunk(row, start, stop),
-            last=int(is_last),
         )
         prompt.num_cached = stop
         if not is_last:
             return None
         if prompt.prefix is not None and self.prefixes.max_bytes and not self._is_kept(prompt):
             self.prefixes.keep(prompt.prefix, call, self.kv.take(row, stop))
-        return choose(logits[:, -1], [prompt.choice])[0]
+        return choose(logits, [prompt.choice])[0]
 
     @torch.no_grad()
     def step(self, prompts: Sequence[ModelPrompt], first_row: int = 0) -> list[int | CleaveError]:
@@ -97,7 +96,7 @@ class ModelRunner:
             self._step_masks(written, num_tokens),
             self.kv.at_step(first_row, written, num_tokens),
         )
-        chosen = choose(logits[:, -1], [prompt.choice for prompt in prompts])
+        chosen = choose(logits, [prompt.choice for prompt in prompts])
         for prompt in prompts:
             prompt.num_cached += 1
         return chosen

@@ -12,6 +12,7 @@ import torch
 from cloud_node.prepare import Preparer
 from cloud_node.request import Served
 from cloud_node.runner import ModelRunner, Room
+from cloud_node.warm_up import compile_steps
 from splitmodel.adapters.generator import Encoder, GeneratorWithEncoders
 from splitmodel.loading import Checkpoint
 from splitmodel.probe import ProbeData, first_logits, read_probe
@@ -90,6 +91,8 @@ def serve(
         runner.kv.num_bytes / 1e6,
         served.tail_batching,
     )
+    if room.compiled:
+        compile_steps(runner, probe, manifest.probe.prompts[0])
     return served, runner
 
 

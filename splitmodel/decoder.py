@@ -32,7 +32,7 @@ class Decoder:
 
     def __init__(self, model: Any) -> None:
         self.recorder = Recorder(model)
-        self._module = self.recorder.decoder
+        self._module = self._stepping = self.recorder.decoder
         self._embed = model.get_input_embeddings()
         self.kinds = tuple(dict.fromkeys(self.recorder.kinds))
         self.windows = {kind: self._window(kind, mask) for kind, mask in self._step_masks().items()}
@@ -40,24 +40,25 @@ class Decoder:
         self._logits = self._logits_function(model)
 
     @torch.no_grad()
-    def run(
-        self, hidden: Tensor, positions: Tensor, masks: Mapping[str, Tensor], cache: Any, last: int = 1
-    ) -> Tensor:
-        """[batch, tokens, dim] embeddings to the logits of each row's `last` tokens, [batch, last, vocabulary].
+    def run(self, hidden: Tensor, positions: Tensor, masks: Mapping[str, Tensor], cache: Any) -> Tensor:
+        """[batch, tokens, dim] embeddings to the logits of each row's last token, [batch, vocabulary].
 
         `positions` are [..., batch, tokens]; `masks` have, by kind of attention, [batch, 1, tokens, tokens so far]
         bool; `cache` takes the keys and values.
         """
-        mask = dict(masks) if len(self.kinds) > 1 else masks[self.kinds[0]]
-        output = self._module(
+        module = self._stepping if hidden.shape[1] == 1 else self._module
+        output = module(
             inputs_embeds=hidden,
-            attention_mask=mask,
+            attention_mask=dict(masks) if len(self.kinds) > 1 else masks[self.kinds[0]],
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
         )
-        hidden_after: Tensor = output.last_hidden_state
-        return self._logits(hidden_after[:, -last:]) if last else hidden_after
+        return self._logits(output.last_hidden_state[:, -1:])[:, -1]
+
+    def compile(self) -> None:
+        """From now on, steps of one token per row run compiled, for batches and lengths of any size."""
+        self._stepping = torch.compile(self._module, dynamic=True)
 
     def embed(self, token_ids: Tensor) -> Tensor:
         """Token ids [batch, tokens] to [batch, tokens, dim]."""

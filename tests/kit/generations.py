@@ -36,7 +36,8 @@ class Asked:
     ) -> None:
         preparer = runner.preparer
         values = preparer.encoder.chain.run(preparer.adapter.input_tensors(picture), 0, split)
-        arrays = [to_numpy(value) for value in values]
+        # As a device computes them, whatever the cloud computes in.
+        arrays = [to_numpy(value.float() if value.is_floating_point() else value) for value in values]
         if fill is not None:
             arrays = [np.full_like(array, fill) for array in arrays]
         parts = encode(parse_codec(codec), arrays, preparer.boundaries[split])
