@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Values
 from typing import Any, Protocol, cast
 
@@ -20,7 +20,7 @@ Events = list[tuple[Sequence, Event]]
 class Runner(Protocol):
     """The model. `prepare` is called on one thread, all else on another; prompts are what `prepare` made."""
 
-    def prepare(self, sequences: Values[Sequence]) -> list[Exception | None]: ...
+    def prepare(self, sequences: Values[Sequence]) -> Iterable[Exception | None]: ...
     def begin(self, prompt: Any, row: int) -> int: ...
     def read(self, prompt: Any, row: int, start: int, stop: int) -> int | CleaveError | None: ...
     def step(self, prompts: Values[Any], first_row: int = 0) -> Values[int | CleaveError]: ...

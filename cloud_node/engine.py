@@ -118,17 +118,24 @@ class Engine:
         started = time.monotonic()
         for sequence in taken:
             sequence.times.queue_s = started - sequence.arrived_s
-        try:
-            failures = self._runner.prepare(taken)
-        except Exception as error:
-            failures = [unforeseen(error)] * len(taken)
-        self._observer.tail_batch(len(taken), time.monotonic() - started)
-        pairs = list(zip(taken, failures, strict=True))
-        with self._changed:
-            self._prepared += [sequence for sequence, error in pairs if error is None]
-            self._changed.notify_all()
-        self._tell([(sequence, failure(sequence, error)) for sequence, error in pairs if error is not None])
+        outcomes = iter(self._runner.prepare(taken))
+        for sequence in taken:
+            try:
+                error = next(outcomes)
+            except Exception as unknown:
+                error = unforeseen(unknown)
+            self._hand_over(sequence, error)
+        self._observer.tail_batch(len(taken), max(sequence.times.tail_s for sequence in taken))
         return True
+
+    def _hand_over(self, sequence: Sequence, error: Exception | None) -> None:
+        """From the preparing thread to the stepping one, as soon as it is ready."""
+        if error is not None:
+            self._tell([(sequence, failure(sequence, error))])
+            return
+        with self._changed:
+            self._prepared.append(sequence)
+            self._changed.notify_all()
 
     def _has_room(self) -> bool:
         """Few are prepared ahead, so that one that is urgent need not wait for them."""

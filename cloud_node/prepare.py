@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,9 +48,9 @@ class Preparer:
         self.tails = BatchedChain(encoder.chain, example)
         self._stop_ids = stop_ids_of(adapter.model.generation_config)
 
-    def prepare(self, sequences: Sequence[Generation]) -> list[Exception | None]:
-        """Makes each ready for the decoder, their tails together; for each, why it could not be."""
-        failures: list[Exception | None] = [None] * len(sequences)
+    def prepare(self, sequences: Sequence[Generation]) -> Iterator[Exception | None]:
+        """Makes one after the other ready for the decoder, their tails together; for each, why it could not be."""
+        failures: dict[int, Exception] = {}
         entries: dict[int, Entry] = {}
         for index, sequence in enumerate(sequences):
             try:
@@ -58,12 +58,11 @@ class Preparer:
             except Exception as error:
                 failures[index] = error
         started = time.monotonic()
-        failures_by_index = self._run_tails(entries)
+        failures.update(self._run_tails(entries))
         tail_s = time.monotonic() - started
-        for index, entry in entries.items():
-            sequences[index].times.tail_s = tail_s
-            failures[index] = failures_by_index.get(index) or self._fuse(sequences[index], entry.tensors)
-        return failures
+        for index, sequence in enumerate(sequences):
+            sequence.times.tail_s = tail_s if index in entries else 0.0
+            yield failures.get(index) or self._fuse(sequence, entries[index].tensors)
 
     def tail(self, arrays: Sequence[NDArray[Any]], split_point: int) -> list[Tensor]:
         """Features at a split point, as the wire has them, to the chain's last tensors."""

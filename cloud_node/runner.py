@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,8 @@ class ModelRunner:
         self.prefixes = PrefixStore(room.prefix_bytes)
         self._token_ids = torch.arange(num_tokens, device=self.device)
 
-    def prepare(self, sequences: Sequence[Generation]) -> list[Exception | None]:
-        """Makes each ready for the decoder, or says why it cannot be."""
+    def prepare(self, sequences: Sequence[Generation]) -> Iterator[Exception | None]:
+        """Makes one after the other ready for the decoder, or says why it cannot be."""
         return self.preparer.prepare(sequences)
 
     def begin(self, prompt: ModelPrompt, row: int) -> int:
