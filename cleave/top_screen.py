@@ -73,6 +73,7 @@ def rows(view: View) -> list[tuple[str, str, str]]:
         ("cloud", "up", duration(now.uptime_s)),
         ("requests", "received", rate(latest.received_per_s)),
         *(("requests", outcome, rate(value)) for outcome, value in sorted(latest.ended_per_s.items())),
+        ("requests", "waited for an equal one", rate(latest.joined_per_s)),
         ("requests", "open, queued", f"{now.requests_open}, {now.requests_queued}"),
         ("requests", "streams", str(now.streams_open)),
         ("engine", "slots used", f"{now.slots_used} of {now.slots}"),
@@ -85,6 +86,7 @@ def rows(view: View) -> list[tuple[str, str, str]]:
             for kind, seen in sorted(latest.lookups.items())
         ),
         ("cache", "holds", f"{size(now.cache_bytes)} in {now.cache_entries:,} entries"),
+        ("cache", "evicted", rate(latest.evictions_per_s)),
         ("cache", "prefixes", f"{size(now.prefix_bytes)} in {now.prefix_entries:,} prompts"),
         ("link", "in, out", f"{size(latest.received_bytes_per_s)}/s, {size(latest.sent_bytes_per_s)}/s"),
     ]
@@ -233,7 +235,7 @@ def _sparks(values: Sequence[float], width: int, style: str) -> Text:
     most = max(last, default=0.0)
     if most <= 0:
         return Text("")
-    return Text("".join(_SPARKS[math.ceil(7 * value / most)] for value in last), style=style)
+    return Text("".join(_SPARKS[round(7 * value / most)] for value in last), style=style)
 
 
 def _dim(text: str) -> Text:

@@ -36,8 +36,8 @@ from wire.v1 import inference_pb2_grpc as pb_grpc
 
 _log = logging.getLogger(__name__)
 
-# A thread that asks for the interpreter gets it within this: at Python's own 5 ms, a step of 1 ms waits for several times
-# its length wherever another request is being prepared.
+# A thread that asks for the interpreter gets it within this. At Python's own 5 ms, a step of 1 ms would wait for
+# several times its length wherever another request is being prepared.
 _SWITCH_S = 0.0005
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Inference"].full_name
