@@ -31,6 +31,7 @@ class CloudStream:
         self._inboxes: dict[str, asyncio.Queue[pb.Down | CleaveError]] = {}
         self._satisfied: set[str] = set()  # requests whose payload the cloud needs no more
         self._sending = asyncio.Lock()
+        self._writing: set[asyncio.Future[None]] = set()
         self._reader: asyncio.Task[None] | None = None
         self.limits: pb.Limits | None = None
         self.is_lost = False
@@ -83,12 +84,20 @@ class CloudStream:
     async def send(self, up: pb.Up) -> None:
         if self.is_lost:
             raise Unavailable(f"the stream to {self._address} is lost; ask again")
+        # gRPC ends the whole call, and with it every request, where a write is cancelled: who leaves lets it finish.
+        writing = asyncio.ensure_future(self._write(up))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
         try:
-            async with self._sending:
-                await self._call.write(up)
+            await asyncio.shield(writing)
         except (grpc.RpcError, asyncio.InvalidStateError) as error:
-            # gRPC calls a write to a stream that has ended an internal error.
+            # gRPC calls a write to a stream that has ended an internal error. The reader may not have heard yet.
+            self.is_lost = True
             raise Unavailable(f"the stream to {self._address} is lost; ask again") from error
+
+    async def _write(self, up: pb.Up) -> None:
+        async with self._sending:
+            await self._call.write(up)
 
     async def close(self) -> None:
         self._end(Cancelled(f"the link to {self._address} was closed here"))
