@@ -29,7 +29,7 @@ class KVCache:
     def __init__(
         self, shapes: Sequence[KVShape], num_slots: int, num_tokens: int, dtype: torch.dtype, device: Any
     ) -> None:
-        self.num_slots, self.num_tokens = num_slots, num_tokens
+        self.num_slots, self.num_tokens, self.dtype = num_slots, num_tokens, dtype
         self._where = _Where(slice(0, 0), 0, None, False)
         self._layers = [
             _Layer(self, *(torch.zeros(num_slots, heads, num_tokens, dim, dtype=dtype, device=device)

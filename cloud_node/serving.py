@@ -45,55 +45,58 @@ def serve(
 ) -> tuple[Served, ModelRunner]:
     """The model as served; raises IncompatibleBundle where the bundle was made of other weights."""
     manifest, digest = open_bundle(folder)
+    adapter = GeneratorWithEncoders(checkpoint)
+    _require_made_of(manifest, adapter, folder)
+    room = room or Room()
+    probe = read_probe(folder / manifest.probe.path)
+    encoder = adapter.trace_encoder(probe.example())
+    _check_boundaries(manifest, encoder)
+    boundaries = [[entry.spec() for entry in point.tensors] for point in manifest.chains[0].split_points]
+    example = adapter.input_tensors(probe.example())
+    preparer = Preparer(adapter, encoder, boundaries, example, room.row_tokens(checkpoint.model))
+    served = Served(
+        name or manifest.model,
+        manifest,
+        digest,
+        refused=_probe(manifest, probe, preparer),
+        samples_by_default=bool(checkpoint.model.generation_config.do_sample),
+        defaults_digest=_defaults_digest(checkpoint),
+        tail_batching=preparer.tails.batching,
+    )
+    runner = ModelRunner(preparer, room)
+    _say(served, runner)
+    if room.compiled:
+        compile_steps(runner, probe, manifest.probe.prompts[0])
+    return served, runner
+
+
+def _require_made_of(manifest: Manifest, adapter: GeneratorWithEncoders, folder: Path) -> None:
+    checkpoint = adapter.checkpoint
     if manifest.weights_digest != checkpoint.weights_digest:
         raise IncompatibleBundle(
             f"the bundle in {folder} was made of other weights ({manifest.model}, {manifest.weights_digest[:12]}) "
             f"than {checkpoint.name} ({checkpoint.weights_digest[:12]}); make it again with `cleave partition`"
         )
-    adapter = GeneratorWithEncoders(checkpoint)
     if adapter.processing.recipe().digest() != manifest.preprocessing_digest:
         raise IncompatibleBundle(
             f"the bundle in {folder} preprocesses pictures in another way than {checkpoint.name} does; make it "
             "again with `cleave partition`"
         )
-    probe = read_probe(folder / manifest.probe.path)
-    encoder = adapter.trace_encoder(probe.example())
-    _check_boundaries(manifest, encoder)
-    room = room or Room()
-    preparer = Preparer(
-        adapter,
-        encoder,
-        [[entry.spec() for entry in point.tensors] for point in manifest.chains[0].split_points],
-        adapter.input_tensors(probe.example()),
-        room.row_tokens(checkpoint.model),
-    )
-    refused = _probe(manifest, probe, preparer)
-    for index, reason in refused.items():
+
+
+def _say(served: Served, runner: ModelRunner) -> None:
+    for index, reason in served.refused.items():
         _log.warning("split point %d is not served: %s", index, reason)
-    samples = bool(checkpoint.model.generation_config.do_sample)
-    served = Served(
-        name or manifest.model,
-        manifest,
-        digest,
-        refused,
-        samples,
-        _defaults_digest(checkpoint),
-        preparer.tails.batching,
-    )
-    runner = ModelRunner(preparer, room)
     _log.info(
         "%s on %s in %s: %d slots of %s tokens take %.1f MB; tails of several requests: %s",
         served.name,
         runner.device,
-        str(checkpoint.model.dtype).removeprefix("torch."),
-        room.num_slots,
-        f"{preparer.context_tokens:,}",
+        str(runner.kv.dtype).removeprefix("torch."),
+        runner.kv.num_slots,
+        f"{runner.kv.num_tokens:,}",
         runner.kv.num_bytes / 1e6,
         served.tail_batching,
     )
-    if room.compiled:
-        compile_steps(runner, probe, manifest.probe.prompts[0])
-    return served, runner
 
 
 def _defaults_digest(checkpoint: Checkpoint) -> str:

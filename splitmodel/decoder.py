@@ -120,5 +120,15 @@ class Decoder:
         return cast("Callable[[Tensor], Tensor]", head)
 
     def record(self, inputs: Mapping[str, Any]) -> PrefillCall:
-        """The prefill of the inputs that the whole model's `generate` takes."""
-        return self.recorder.prefill(inputs)
+        """The prefill of the inputs that the whole model's `generate` takes; raises BadInput where what follows would
+        not read all of it."""
+        call = self.recorder.prefill(inputs)
+        for kind, mask in call.masks.items():
+            window = self.windows[kind] or call.num_tokens
+            # A token that the last one of the prompt does not read is hidden from those after it, too.
+            if not bool(mask[-1, -window:].all()):
+                raise BadInput(
+                    "some tokens of the prompt are hidden from its last one, which the engine does not serve; use "
+                    "another model"
+                )
+        return call
