@@ -41,6 +41,8 @@ def make_choice(model: Any, settings: Settings, prompt_ids: Sequence[int], max_n
     config = copy.deepcopy(model.generation_config)
     given = settings.generate_arguments()
     config.update(**{**given, "max_new_tokens": max_new_tokens})
+    # As `generate` does: where neither the request nor the checkpoint says, it draws from the likeliest 50.
+    config.update(**config._get_default_generation_params(), defaults_only=True)
     at_least = min(config.min_new_tokens or 0, max_new_tokens)
     # Done here for all rows at once: a processor of each row would cost more than the rest of the choice.
     config.min_new_tokens = None
