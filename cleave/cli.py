@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import cleave.environment  # noqa: F401
 from cleave.options import (
     AsJson,
     Bundle,
@@ -263,11 +263,6 @@ def bench(
 
 def main() -> None:
     """Runs the command line; a known error is one sentence on standard error and exit code 1."""
-    # Before torch loads: its threads, waiting in a spin, would take the cores from whatever else runs on this
-    # machine and make small models many times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # gRPC tells of lost connections by itself, beside the one sentence that we have for them.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         app(standalone_mode=True)
     except CleaveError as error:

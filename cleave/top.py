@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -34,13 +36,35 @@ def top_and_print(cloud: str, *, interval_s: float, once: bool, timeout_s: float
                 for view in views:
                     _print(view, as_json=as_json)
             else:
-                with Live(
-                    render(first, *console.size), console=console, screen=True, auto_refresh=False
-                ) as live:
-                    for view in views:
-                        live.update(render(view, *console.size), refresh=True)
+                _show_live(console, first, views)
     except KeyboardInterrupt:
         return
+
+
+def _show_live(console: Console, first: View, views: Iterator[View]) -> None:
+    live = Live(render(first, *console.size), console=console, screen=True, auto_refresh=False)
+    try:
+        with _uninterrupted():
+            live.start(refresh=True)
+        for view in views:
+            with _uninterrupted():
+                live.update(render(view, *console.size), refresh=True)
+    finally:
+        with _uninterrupted():
+            live.stop()
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C has to wait: in the middle of drawing it would leave the terminal on the other screen."""
+    held: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if held:
+        raise KeyboardInterrupt
 
 
 def _views(edge: EdgeNode, cloud: str, interval_s: float) -> Iterator[View]:
