@@ -31,7 +31,7 @@ lint: setup
 
 # All experiments in full; ARGS=--quick for a sample of each.
 bench: setup
-	@set -e; for name in exact footprint accuracy; do $(BIN)/cleave bench $$name $(ARGS); done
+	@set -e; for name in exact footprint accuracy batch repeat mixed-split soak; do $(BIN)/cleave bench $$name $(ARGS); done
 
 # The stubs in wire/v1, from proto/.
 proto: setup
