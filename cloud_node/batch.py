@@ -123,7 +123,11 @@ class RunningBatch:
         now = time.monotonic()
         sequence.times.queue_s += now - sequence.waits_from_s
         sequence.prefill_from_s = now
-        sequence.num_reused = self._runner.begin(sequence.prompt, self._scheduler.slots.row(sequence))
+        try:
+            sequence.num_reused = self._runner.begin(sequence.prompt, self._scheduler.slots.row(sequence))
+        except Exception as error:  # a row that cannot be filled is its own sequence's failure
+            self._leave(sequence, failure(sequence, error))
+            return
         sequence.num_prefilled = sequence.num_reused
 
     def _read_chunk(self, chunk: Chunk) -> None:

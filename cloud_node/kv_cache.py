@@ -38,6 +38,7 @@ class KVCache:
         ]  # fmt: skip
         self.cache: Any = Cache(layers=self._layers)
         self._row_ids = torch.arange(num_slots, device=device)
+        self._num_held = [0] * num_slots  # tokens of each row that something may have been written to
 
     @property
     def num_bytes(self) -> int:
@@ -45,6 +46,7 @@ class KVCache:
 
     def at_chunk(self, row: int, start: int, stop: int) -> Any:
         """The cache for one row's tokens `start` to `stop` - 1."""
+        self._num_held[row] = max(self._num_held[row], stop)
         self._where = _Where(
             slice(row, row + 1), stop, (slice(row, row + 1), slice(None), slice(start, stop)), False
         )
@@ -53,15 +55,29 @@ class KVCache:
     def at_step(self, first_row: int, positions: Tensor, num_tokens: int) -> Any:
         """The cache for one token of each row from `first_row` on, written at `positions` [rows]."""
         last_row = first_row + len(positions)
+        for row in range(first_row, last_row):
+            self._num_held[row] = max(self._num_held[row], num_tokens)
         write = (self._row_ids[first_row:last_row], slice(None), positions)
         self._where = _Where(slice(first_row, last_row), num_tokens, write, True)
         return self.cache
 
     def move(self, source: int, target: int, num_tokens: int) -> None:
-        """Copies a row's first tokens to another row."""
+        """Copies a row's first tokens to another row, which then holds nothing else."""
         for layer in self._layers:
             for tensor in (layer.keys, layer.values):
                 tensor[target, :, :num_tokens] = tensor[source, :, :num_tokens]
+        self.clear(target, num_tokens)
+
+    def clear(self, row: int, start: int) -> None:
+        """Zeros in a row's tokens from `start` on.
+
+        Attention gives what it masks the weight 0, and 0 times what is not finite is not: so what one sequence left
+        in its row would end the next one in it.
+        """
+        for layer in self._layers:
+            for tensor in (layer.keys, layer.values):
+                tensor[row, :, start : self._num_held[row]] = 0
+        self._num_held[row] = start
 
     def take(self, row: int, num_tokens: int) -> list[Tensor]:
         """Copies of a row's first tokens: keys and values of each layer in turn, [heads, tokens, dim]."""

@@ -60,6 +60,7 @@ class ModelRunner:
     def begin(self, prompt: ModelPrompt, row: int) -> int:
         """Fills a new row with what is known of the prompt; returns how many tokens that is."""
         shared, kept = self.prefixes.find(prompt.prefix, prompt.call, prompt.cuts)
+        self.kv.clear(row, shared)
         if shared:
             self.kv.put(row, kept, shared)
         prompt.num_cached = shared
