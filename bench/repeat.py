@@ -23,7 +23,9 @@ from training.evaluate import held_out_samples
 MAX_REPEAT_BYTES, MAX_REPEAT_TIME = 2000, 0.1
 _SECOND_QUESTION = "Is there a blue triangle?"  # of no sample
 _NUM_WARM = 4  # other pictures, asked about before the first that counts
-_ROUNDS: dict[SubjectName, tuple[int, int]] = {"default": (7, 1), "100M": (2, 1)}  # full, quick
+_ROUNDS: dict[SubjectName, tuple[int, int]] = {"default": (7, 1), "100M": (3, 1)}  # full, quick
+# The random model knows no end: a short answer, forced, so that its long ones flatter no ratio.
+_LENGTH: dict[SubjectName, int | None] = {"default": None, "100M": 16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
         "quick": quick,
         "rounds": {name: len(rounds) for name, rounds in asked.items()},
         "torch_threads": {name: NUM_THREADS[name] for name in asked},
+        "answer_tokens": {name: _LENGTH[name] or "the model's own end" for name in asked},
         "arm": "the bundle's default one",
         "second_question": _SECOND_QUESTION,
         "value": "ratios per picture and round; their median",
@@ -72,16 +75,17 @@ async def _round(address: str, subject: Subject, folder: Path) -> list[Asked]:
     """Of each sample picture: its question, the same again, another one."""
     samples = assets_folder() / "samples"
     listed = json.loads((samples / "samples.json").read_text())
+    length = _LENGTH[subject.name]
     questions_by_image = {entry["image"]: entry["question"] for entry in reversed(listed)}
     asked = []
     async with AsyncEdgeNode(address, bundles=folder / f"{subject.name}-edge") as edge:
         for other in list(held_out_samples(4 * _NUM_WARM))[::4]:
-            await edge.ask(other.question, other.image).text()
-            await edge.ask(other.question, other.image).text()
+            for _ in range(2):
+                await edge.ask(other.question, other.image, max_new_tokens=length).text()
         for image, question in sorted(questions_by_image.items()):
             questions = (("first", question), ("repeated", question), ("second", _SECOND_QUESTION))
             for kind, asking in questions:
-                answer = edge.ask(asking, samples / image)
+                answer = edge.ask(asking, samples / image, max_new_tokens=length, min_new_tokens=length)
                 await answer.text()
                 asked.append(_asked(image, kind, answer.report))
     return asked

@@ -27,8 +27,10 @@ NUM_EDGES = 16
 _FULL, _QUICK = 1000, 100
 _NUM_WARM = 32  # requests before the first that counts: what is allocated once is none of a request's
 _CANCELLED = 0.05
+_NUM_PICTURES = 60  # each at two arms, with four questions
+_DISTINCT = 0.8  # requests to draw from, with repetition, per request
 _CODECS = ("raw", "int8:token+zstd", "fp16")
-_CACHE_BYTES = _PREFIX_BYTES = 8 << 20  # small, so that they are full soon, and then evict
+_CACHE_BYTES, _PREFIX_BYTES = 1 << 20, 8 << 20  # small, so that they are full soon, and then evict
 _GAUGES = (
     "cleave_requests_open", "cleave_requests_queued", "cleave_slots_used", "cleave_sequences_decoding",
     "cleave_sequences_prefilling",
@@ -52,8 +54,8 @@ def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
     with tempfile.TemporaryDirectory(prefix="cleave-soak-") as folder:
         subject = make_subject("default", Path(folder))
         maker = JobMaker(subject.bundle)
-        samples = list(held_out_samples(_NUM_WARM + 4 * 20))
-        jobs = _jobs(maker, samples[_NUM_WARM:], max(60, count // 4), draw)
+        samples = list(held_out_samples(_NUM_WARM + 4 * _NUM_PICTURES))
+        jobs = _jobs(maker, samples[_NUM_WARM:], round(_DISTINCT * count), draw)
         warm = _jobs(maker, samples[:_NUM_WARM], _NUM_WARM, draw)
         plan = [draw.randrange(len(jobs)) for _ in range(count)]
         expected = _alone(subject, jobs, sorted(set(plan)), progress)
