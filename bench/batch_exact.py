@@ -44,7 +44,7 @@ def measure_exactness(subject: Subject, folder: Path, num_rounds: int, pace_s: f
     tokens = folder / f"{subject.name}-tokens.json"
     with cloud(subject, tokens=tokens, num_slots=NUM_SEQUENCES, cache_bytes=0, prefix_bytes=0) as node:
         results = asyncio.run(_run(node.address, rounds))
-    return _compare(results, json.loads(tokens.read_text()))
+    return compare(results, json.loads(tokens.read_text()))
 
 
 def _jobs(maker: JobMaker, pace_s: float, draw: random.Random) -> list[Job]:
@@ -91,7 +91,7 @@ async def _run(address: str, rounds: Sequence[Sequence[Job]]) -> list[tuple[list
     return results
 
 
-def _compare(
+def compare(
     results: Sequence[tuple[list[Outcome], list[Outcome]]], tokens: dict[str, list[int]]
 ) -> Exactness:
     num_equal = num_tokens = num_badly = 0

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import logging as transformers_logging
 
 _DECODER = {
     "hidden_size": 768,
@@ -22,6 +23,7 @@ _DECODER = {
 
 def make_random_model(default: Path, folder: Path, seed: int) -> Path:
     """Writes the checkpoint to `folder`. Weights N(0, 1/fan_in), embeddings N(0, 1): every input changes the tokens."""
+    transformers_logging.disable_progress_bar()
     folder.mkdir(parents=True)
     for file in default.iterdir():
         if file.suffix in (".json", ".jinja") and file.name != "config.json":
