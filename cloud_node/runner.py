@@ -37,7 +37,14 @@ class Room:
         """The longest that prompt and answer may be together; what the model reads, or less."""
         text_config = model.config.get_text_config(decoder=True)
         reads = getattr(text_config, "max_position_embeddings", None) or _MOST_BY_DEFAULT
-        return int(min(reads, self.context_tokens or _MOST_BY_DEFAULT))
+        return int(min(reads, self.context_tokens or _MOST_BY_DEFAULT, *_turning_points(text_config)))
+
+
+def _turning_points(text_config: Any) -> list[int]:
+    """Lengths past which a model takes other rotations for all its rows: one long row would change the others."""
+    rope = getattr(text_config, "rope_parameters", None) or {}
+    by_kind = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    return [one["original_max_position_embeddings"] for one in by_kind if one.get("rope_type") == "longrope"]
 
 
 class ModelRunner:

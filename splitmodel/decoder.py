@@ -34,6 +34,7 @@ class Decoder:
         self.recorder = Recorder(model)
         self._module = self._stepping = self.recorder.decoder
         self._embed = model.get_input_embeddings()
+        self._adds_masks = _adds_masks(self._module)
         self.kinds = tuple(dict.fromkeys(self.recorder.kinds))
         self.windows = {kind: self._window(kind, mask) for kind, mask in self._step_masks().items()}
         self.layers = self._kv_shapes(model)
@@ -47,6 +48,8 @@ class Decoder:
         bool; `cache` takes the keys and values.
         """
         module = self._stepping if hidden.shape[1] == 1 else self._module
+        if self._adds_masks:
+            masks = {kind: _to_add(mask, hidden.dtype) for kind, mask in masks.items()}
         output = module(
             inputs_embeds=hidden,
             attention_mask=dict(masks) if len(self.kinds) > 1 else masks[self.kinds[0]],
@@ -132,3 +135,20 @@ class Decoder:
                     "another model"
                 )
         return call
+
+
+def _adds_masks(decoder: Any) -> bool:
+    """Whether its attention adds masks to the scores; another takes them as they are."""
+    attention = decoder.config._attn_implementation
+    if attention not in ("eager", "sdpa"):
+        raise BadInput(
+            f"the decoder's attention {attention} takes no mask of the engine's; load it with sdpa or eager"
+        )
+    return bool(attention == "eager")
+
+
+def _to_add(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where a token may be read, and where not a number that leaves it no weight."""
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
+        ~mask, torch.finfo(dtype).min
+    )
