@@ -175,20 +175,27 @@ class RunningBatch:
             self._leave(sequence, token)
             return
         sequence.num_generated += 1
-        delta = sequence.text.push(token)
-        reason = _reason_to_finish(sequence, token)
-        if delta is not None:
-            self._events.append((sequence, delta))
+        try:
+            reason = self._say(sequence, token)
+        except Exception as error:  # a tokenizer's failure is its own sequence's
+            self._leave(sequence, failure(sequence, error))
+            return
         if reason is None:
             return
-        if (rest := sequence.text.end()) is not None:
-            self._events.append((sequence, rest))
         now = time.monotonic()
         sequence.times.decode_s = now - sequence.first_token_s
         sequence.times.total_s = now - sequence.arrived_s
         self._leave(
             sequence, Finished(reason, sequence.num_prompt_tokens, sequence.num_generated, sequence.times)
         )
+
+    def _say(self, sequence: Sequence, token: int) -> FinishReason | None:
+        """Adds the text that the token completes to the events; why the answer ends with it, if it does."""
+        delta = sequence.text.push(token)
+        reason = _reason_to_finish(sequence, token)
+        rest = sequence.text.end() if reason is not None else None
+        self._events += [(sequence, one) for one in (delta, rest) if one is not None]
+        return reason
 
     def _leave(self, sequence: Sequence, event: Event) -> None:
         slots = self._scheduler.slots

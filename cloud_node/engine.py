@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cloud_node.batch import Events, Observer, Runner, RunningBatch, failure, unforeseen
@@ -118,7 +118,7 @@ class Engine:
         started = time.monotonic()
         for sequence in taken:
             sequence.times.queue_s = started - sequence.arrived_s
-        outcomes = iter(self._runner.prepare(taken))
+        outcomes = self._outcomes(taken)
         for sequence in taken:
             try:
                 error = next(outcomes)
@@ -127,6 +127,10 @@ class Engine:
             self._hand_over(sequence, error)
         self._observer.tail_batch(len(taken), max(sequence.times.tail_s for sequence in taken))
         return True
+
+    def _outcomes(self, taken: list[Sequence]) -> Iterator[Exception | None]:
+        """Whatever the runner raises, even before its first outcome, is raised where that is awaited."""
+        yield from self._runner.prepare(taken)
 
     def _hand_over(self, sequence: Sequence, error: Exception | None) -> None:
         """From the preparing thread to the stepping one, as soon as it is ready."""
