@@ -123,4 +123,4 @@ def compare(
 def _most_at_once(outcomes: Sequence[Outcome]) -> int:
     """Answers under way at one time."""
     spans = [(one.arrivals[0][0], one.arrivals[-1][0]) for one in outcomes if one.arrivals]
-    return max(sum(begin <= at <= end for begin, end in spans) for at, _ in spans)
+    return max((sum(begin <= at <= end for begin, end in spans) for at, _ in spans), default=0)

@@ -41,9 +41,10 @@ def _remember_sequences() -> list[Sequence]:
     prepare = ModelRunner.prepare
 
     def remembering(self: ModelRunner, sequences: Any) -> Any:
-        failures = prepare(self, sequences)
-        kept.extend(sequence for sequence, error in zip(sequences, failures, strict=True) if error is None)
-        return failures
+        for sequence, failure in zip(sequences, prepare(self, sequences), strict=True):
+            if failure is None:
+                kept.append(sequence)
+            yield failure
 
     ModelRunner.prepare = remembering  # type: ignore[method-assign]
     return kept
