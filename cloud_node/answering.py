@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cloud_node.cache import Cache, Features
-from cloud_node.flights import Flight, Flights, Listen
+from cloud_node.flights import Flight, Flights
 from cloud_node.messages import have_answer_message, have_features_message
 from cloud_node.metrics import CacheUse
 from cloud_node.request import Request, Served
-from cloud_node.sequence import Finished, StepTimes, TextDelta
+from cloud_node.sequence import Event, Finished, StepTimes, TextDelta
 from cloud_node.upload import Upload
 from wire.errors import CleaveError
 from wire.v1 import inference_pb2 as pb
@@ -25,10 +25,10 @@ _CACHE_USES: dict[pb.Cache.ValueType, CacheUse] = {pb.CACHE_FEATURES: "features"
 
 @dataclass(slots=True, eq=False)
 class OpenRequest:
-    """A request that is open on a stream; `tell` hears what becomes of it."""
+    """A request that is open on a stream; `hear` is told what becomes of it."""
 
     request: Request
-    tell: Listen
+    hear: Callable[[OpenRequest, Event], None]
     received_bytes: int  # of its payload
     ready_s: float  # when the last byte came that it needs, monotonic
     upload: Upload | None = None
@@ -40,6 +40,10 @@ class OpenRequest:
     @property
     def cache_use(self) -> CacheUse:
         return _CACHE_USES.get(self.cache, "miss")
+
+    def tell(self, event: Event) -> None:
+        """What a flight calls."""
+        self.hear(self, event)
 
     def has_text(self, now_s: float) -> None:
         """Text came; the first is what the edge waits for."""

@@ -79,9 +79,10 @@ class Flights:
             flight.listeners.remove(listen)
         if flight in self._open and not flight.listeners:
             # First closed: the engine may tell of the end at once, and nobody may join what is ending.
+            sequence = flight.sequence
             self._close(flight)
-            assert flight.sequence is not None
-            self._engine.stop(flight.sequence, error)
+            assert sequence is not None
+            self._engine.stop(sequence, error)
 
     async def close(self) -> None:
         """Gives up what is still on its way into the cache."""
@@ -92,6 +93,7 @@ class Flights:
     def _hear(self, flight: Flight, event: Event) -> None:
         if flight not in self._open:
             return
+        listeners = tuple(flight.listeners)
         if isinstance(event, TextDelta):
             flight.num_tokens += event.num_tokens
             if flight.key is not None:
@@ -101,11 +103,14 @@ class Flights:
         if isinstance(event, Finished) and flight.key is not None:
             answer = Answer("".join(flight.text), event.generated_tokens, event.prompt_tokens, event.reason)
             self._keep(self._cache.keep_answer(flight.key, answer))
-        for listen in tuple(flight.listeners):
+        for listen in listeners:
             listen(event)
 
     def _close(self, flight: Flight) -> None:
         self._open.discard(flight)
+        # They know the flight: as cycles, all would wait for the garbage collector, the sequence with its tensors.
+        flight.sequence = None
+        flight.listeners.clear()
         if flight.key is not None:
             self._by_key.pop(flight.key, None)
 

@@ -88,7 +88,11 @@ class PrefixStore:
         """Keeps a prompt's rows; of two prompts with one key, the later one."""
         # The embeddings are in the key, and are many.
         slim = PrefillCall(
-            call.input_ids, call.inputs_embeds[:, :0], call.position_ids, call.step_position_ids, call.masks
+            call.input_ids,
+            call.inputs_embeds.new_empty(0),
+            call.position_ids,
+            call.step_position_ids,
+            call.masks,
         )
         kept = _Kept(slim, rows)
         if kept.num_bytes > self.max_bytes:

@@ -191,7 +191,7 @@ class EdgeStream:
         request_id = request.request_id
         opened = OpenRequest(
             request,
-            tell=lambda event: self._hear(opened, event),
+            self._hear,
             received_bytes=len(message.inputs[0].payload),
             ready_s=time.monotonic(),
         )
