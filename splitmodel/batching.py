@@ -43,7 +43,7 @@ class BatchedChain:
     @torch.no_grad()
     def run(self, entries: Sequence[Entry]) -> None:
         """Every entry to the chain's end; at each stage, all that have entered by then go together."""
-        if self.batching == "one by one" or len(entries) == 1:
+        if self.batching == "one by one" or len(entries) < 2:
             for entry in entries:
                 entry.tensors = self.chain.run(entry.tensors, entry.split_point)
             return
