@@ -242,5 +242,7 @@ def test_bundle_of_another_model_is_refused(bundle: Path) -> None:
 def test_cloud_serves_every_split_point_of_its_own_bundle(bundle: Path) -> None:
     served, runner = serve(checkpoint(_SHAPE), bundle)
     assert served.refused == {}
-    features = runner.preparer.encoder.chain.run(runner.preparer.adapter.input_tensors(Image.new("RGB", (90, 70))), 0)
+    features = runner.preparer.encoder.chain.run(
+        runner.preparer.adapter.input_tensors(Image.new("RGB", (90, 70))), 0
+    )
     assert torch.isfinite(features[0]).all()
