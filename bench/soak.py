@@ -171,6 +171,15 @@ def _result(settings: dict[str, Any], soak: Soak, expected: dict[int, Outcome], 
             Bar("growth of the cloud's memory, KB per request", line.slope, MAX_KB_PER_REQUEST, "at most")
         )
     delta = {name: value - soak.before.get(name, 0.0) for name, value in soak.after.items()}
+    measured = {
+        "endings": endings, "caches": caches, "differing": differing, "left": left, "seconds": soak.seconds,
+        "slope_kb": line.slope, "slope_error_kb": line.standard_error,
+        "resident_bytes": soak.resident[:: max(1, len(soak.resident) // 100)], "metrics": delta,
+    }  # fmt: skip
+    return Result("soak", settings, 0, bars, [_table(soak, endings, caches, delta, line)], measured)
+
+
+def _table(soak: Soak, endings: Counter[str], caches: Counter[str], delta: Metrics, line: Line) -> Table:
     ends = [
         size / 1e6
         for _, size in (soak.resident[0], soak.resident[len(soak.resident) // 2], soak.resident[-1])
@@ -193,9 +202,4 @@ def _result(settings: dict[str, Any], soak: Soak, expected: dict[int, Outcome], 
         ("  its standard error", line.standard_error),
     ]
     title = f"{len(soak.outcomes)} requests from {NUM_EDGES} edges, any split point, codec and length"
-    measured = {
-        "endings": endings, "caches": caches, "differing": differing, "left": left, "seconds": soak.seconds,
-        "slope_kb": line.slope, "slope_error_kb": line.standard_error,
-        "resident_bytes": soak.resident[:: max(1, len(soak.resident) // 100)], "metrics": delta,
-    }  # fmt: skip
-    return Result("soak", settings, 0, bars, [Table(title, ("what", ""), rows)], measured)
+    return Table(title, ("what", ""), rows)
