@@ -10,11 +10,10 @@ from typing import Any, Protocol, cast
 
 from cloud_node.scheduler import Chunk, Scheduler
 from cloud_node.sequence import Event, Finished, FinishReason, Sequence
+from cloud_node.telling import Events, Telling
 from wire.errors import CleaveError, Internal, ModelFailed
 
 _log = logging.getLogger(__name__)
-
-Events = list[tuple[Sequence, Event]]
 
 
 class Runner(Protocol):
@@ -47,13 +46,17 @@ class RunningBatch:
     """Sequences from the time they are prepared until they end; `tell` gets the events of each step."""
 
     def __init__(
-        self, runner: Runner, scheduler: Scheduler, observer: Observer, tell: Callable[[Events], None]
+        self,
+        runner: Runner,
+        scheduler: Scheduler,
+        observer: Observer,
+        tell: Callable[[Events], None],
+        tell_every_s: float = 0.0,
     ) -> None:
         self._runner = runner
         self._scheduler = scheduler
         self._observer = observer
-        self._tell = tell
-        self._events: Events = []
+        self._telling = Telling(tell, tell_every_s)
 
     @property
     def has_work(self) -> bool:
@@ -80,21 +83,17 @@ class RunningBatch:
         """What is stopped leaves, every row gets a token, and who has its turn is read."""
         self._end_stopped()
         self._decode()
-        # Before the prompts are read: tokens that are there wait for nobody.
-        self._flush()
+        # Before a prompt is read: tokens that are there wait for nobody's.
+        self._telling.flush(is_urgent=self._scheduler.has_prompts)
         self._read()
-        self._flush()
+        self._telling.flush()
 
     def end_all(self, error: CleaveError) -> None:
         """Ends everything that is in the batch, whatever state it is in."""
-        self._events += [(sequence, error) for sequence in self._all()]
+        for sequence in self._all():
+            self._telling.add(sequence, error)
         self._scheduler.clear()
-        self._flush()
-
-    def _flush(self) -> None:
-        if self._events:
-            self._tell(self._events)
-            self._events = []
+        self._telling.flush()
 
     def _all(self) -> list[Sequence]:
         slots = self._scheduler.slots
@@ -194,15 +193,20 @@ class RunningBatch:
         delta = sequence.text.push(token)
         reason = _reason_to_finish(sequence, token)
         rest = sequence.text.end() if reason is not None else None
-        self._events += [(sequence, one) for one in (delta, rest) if one is not None]
-        return reason
+        for one in (delta, rest):
+            if one is not None:
+                self._telling.add(sequence, one)
+        # What was held back until the end may hold a stop string, too.
+        return (
+            FinishReason.STOP_STRING if reason is FinishReason.LENGTH and sequence.text.is_stopped else reason
+        )
 
     def _leave(self, sequence: Sequence, event: Event) -> None:
         slots = self._scheduler.slots
         for move in self._scheduler.remove(sequence):
             moved = cast(Sequence, slots.at(move.target))
             self._runner.move(move.source, move.target, moved.prompt)
-        self._events.append((sequence, event))
+        self._telling.add(sequence, event)
 
 
 def failure(sequence: Sequence, error: Exception) -> CleaveError:

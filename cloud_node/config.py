@@ -14,7 +14,7 @@ from wire.limits import MIB, Limits
 _ABOVE_ZERO = (
     "max_queue", "num_slots", "chunk_tokens", "max_tail_batch", "default_deadline_s", "max_deadline_s", "cache_ttl_s",
 )  # fmt: skip
-_ZERO_OR_MORE = ("drain_s", "cache_bytes", "prefix_bytes", "context_tokens", "max_tokens")
+_ZERO_OR_MORE = ("drain_s", "cache_bytes", "prefix_bytes", "context_tokens", "max_tokens", "tell_every_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class CloudConfig:
     max_tokens: int = 0  # of all that run, together; 0: as many as there is room for
     chunk_tokens: int = 256  # of prompts, read in one step of the batch
     max_tail_batch: int = 8
+    tell_every_s: float = 0.005  # of a fast decoder's tokens; first ones and ends are told at once
     prefix_bytes: int = 256 * MIB  # of keys and values of prompts that were read; 0: off
     default_deadline_s: float = 60.0
     max_deadline_s: float = 600.0
@@ -69,6 +70,7 @@ class CloudConfig:
             chunk_tokens=self.chunk_tokens,
             max_tail_batch=self.max_tail_batch,
             priority_s=self.limits.priority_s,
+            tell_every_s=self.tell_every_s,
         )
 
     @property

@@ -13,9 +13,10 @@ from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cloud_node.batch import Events, Observer, Runner, RunningBatch, failure, unforeseen
+from cloud_node.batch import Observer, Runner, RunningBatch, failure, unforeseen
 from cloud_node.scheduler import Scheduler
 from cloud_node.sequence import Sequence, TextDelta
+from cloud_node.telling import Events
 from wire.errors import CleaveError, ModelFailed, Overloaded
 
 
@@ -29,6 +30,7 @@ class EngineSettings:
     chunk_tokens: int = 256  # of prompts, read per step
     max_tail_batch: int = 8
     priority_s: float = 5.0  # what one step of priority is worth
+    tell_every_s: float = 0.005  # tokens that come faster are told together; first ones and ends at once
 
 
 class Engine:
@@ -39,7 +41,7 @@ class Engine:
         self._runner = runner
         self._observer = observer
         scheduler = Scheduler(settings.num_slots, settings.max_tokens, settings.chunk_tokens)
-        self.batch = RunningBatch(runner, scheduler, observer, self._tell)
+        self.batch = RunningBatch(runner, scheduler, observer, self._tell, settings.tell_every_s)
         self._open: set[Sequence] = set()  # the loop's: submitted and not ended
         self._loop = asyncio.get_running_loop()
         # Guards all below, which the threads hand to one another.

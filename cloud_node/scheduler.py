@@ -62,6 +62,11 @@ class Scheduler:
         return bool(self.waiting or self.slots.num_used)
 
     @property
+    def has_prompts(self) -> bool:
+        """Whether there is a prompt to read, or to go on reading."""
+        return bool(self.waiting) or self.slots.prefilling is not None
+
+    @property
     def num_tokens(self) -> int:
         """All tokens that those who have a row may come to."""
         reading = [self.slots.prefilling] if self.slots.prefilling is not None else []

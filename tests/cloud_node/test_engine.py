@@ -35,7 +35,7 @@ class Asked:
 
 @asynccontextmanager
 async def running(runner: FakeRunner, max_queue: int = 8) -> AsyncIterator[Engine]:
-    engine = Engine(runner, EngineSettings(max_queue=max_queue, num_slots=1), Unobserved())
+    engine = Engine(runner, EngineSettings(max_queue=max_queue, num_slots=1, tell_every_s=0), Unobserved())
     try:
         yield engine
     finally:
@@ -155,7 +155,7 @@ def test_full_queue_refuses_and_keeps_what_it_has(runner: FakeRunner) -> None:
 
 def test_closing_stops_what_runs(runner: FakeRunner) -> None:
     async def run() -> None:
-        engine = Engine(runner, EngineSettings(num_slots=1), Unobserved())
+        engine = Engine(runner, EngineSettings(num_slots=1, tell_every_s=0), Unobserved())
         first, _ = submit(engine, "hold", "never")
         await until(lambda: first.text == "hold ")
         await engine.close()

@@ -42,7 +42,7 @@ class Asked:
 
 @asynccontextmanager
 async def running(runner: FakeRunner, **settings: Any) -> AsyncIterator[Engine]:
-    engine = Engine(runner, EngineSettings(**{"num_slots": 4, **settings}), Unobserved())
+    engine = Engine(runner, EngineSettings(**{"num_slots": 4, "tell_every_s": 0, **settings}), Unobserved())
     try:
         yield engine
     finally:
@@ -176,7 +176,7 @@ def test_closing_with_work_in_every_state_ends_the_threads() -> None:
     runner = SlowToPrepare()
 
     async def run() -> None:
-        engine = Engine(runner, EngineSettings(num_slots=2), Unobserved())
+        engine = Engine(runner, EngineSettings(num_slots=2, tell_every_s=0), Unobserved())
         asked = [Asked(ENDLESS), Asked(ENDLESS), Asked("waits"), Asked("slow"), Asked("not taken up")]
         submit(engine, *asked[:3])
         await until(lambda: engine.num_running == 2)

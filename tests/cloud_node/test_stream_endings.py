@@ -185,7 +185,7 @@ def test_edge_that_reads_nothing_is_read_no_further(served: Served, runner: Fake
             yield pb.Up(ping=pb.Ping(nonce=num_read))
 
     async def run() -> None:
-        engine = Engine(runner, EngineSettings(num_slots=1), Unobserved())
+        engine = Engine(runner, EngineSettings(num_slots=1, tell_every_s=0), Unobserved())
         cache = Cache(None)
         bounds = Bounds(limits(), 60, 60)
         host = stream_module.Host(engine, served, bounds, "0", cache, Flights(engine, cache))

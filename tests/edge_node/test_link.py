@@ -45,7 +45,7 @@ class Honest(InferenceService):
     """A cloud, for others to inherit its honesty from."""
 
     def __init__(self, served: Served, bundle: Path) -> None:
-        self.engine = Engine(FakeRunner(), EngineSettings(), Unobserved())
+        self.engine = Engine(FakeRunner(), EngineSettings(tell_every_s=0), Unobserved())
         cache = Cache(None)
         flights = Flights(self.engine, cache)
         host = Host(self.engine, served, Bounds(limits(), 60, 60), "0", cache, flights)

@@ -159,7 +159,9 @@ def limits(**changes: Any) -> Limits:
 @contextlib.asynccontextmanager
 async def cloud(served: Served, bundle: Path, runner: Runner, **settings: Any) -> AsyncIterator[CloudServer]:
     """A cloud node on a free port of loopback, one sequence at a time unless told otherwise, in this loop."""
-    config = CloudConfig(bundle=bundle, **{"listen": "127.0.0.1:0", "num_slots": 1, **settings})
+    config = CloudConfig(
+        bundle=bundle, **{"listen": "127.0.0.1:0", "num_slots": 1, "tell_every_s": 0, **settings}
+    )
     server = CloudServer(config, served, runner)
     await server.start()
     try:
