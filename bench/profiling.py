@@ -17,6 +17,7 @@ from cloud_node.answer_text import AnswerText
 from cloud_node.batch import RunningBatch
 from cloud_node.engine import Engine
 from cloud_node.runner import ModelRunner
+from cloud_node.telling import Telling
 from splitmodel.decoder import Decoder
 
 _RUNNER_PARTS: list[tuple[str, Any, str]] = [
@@ -27,7 +28,7 @@ _RUNNER_PARTS: list[tuple[str, Any, str]] = [
 _STEP_PARTS: list[tuple[str, Any, str]] = [
     ("step", RunningBatch, "step"),
     ("decode", RunningBatch, "_decode"),
-    ("flush", RunningBatch, "_flush"),
+    ("flush", Telling, "flush"),
     ("text", AnswerText, "push"),
     *_RUNNER_PARTS,
 ]
