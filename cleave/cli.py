@@ -248,7 +248,7 @@ def bench(
     name: Annotated[
         str, typer.Argument(help="exact, footprint, accuracy, batch, repeat, mixed-split or soak.")
     ],
-    quick: Annotated[bool, typer.Option("--quick", help="A sample, in under 60 s.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A sample, in about a minute.")] = False,
     data: Annotated[
         Path | None, typer.Option(help="A folder of data sets, for benchmarks that take any.")
     ] = None,
