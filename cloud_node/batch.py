@@ -34,14 +34,6 @@ class Observer(Protocol):
     def decode_step(self, batch: int, seconds: float) -> None: ...
 
 
-class Unobserved:
-    """Hears nothing."""
-
-    def tail_batch(self, size: int, seconds: float) -> None: ...
-    def prefill_chunk(self, tokens: int, seconds: float, reused_tokens: int) -> None: ...
-    def decode_step(self, batch: int, seconds: float) -> None: ...
-
-
 class RunningBatch:
     """Sequences from the time they are prepared until they end; `tell` gets the events of each step."""
 

@@ -87,8 +87,9 @@ class ModelRunner:
         prompt.num_cached = stop
         if not is_last:
             return None
-        if prompt.prefix is not None and self.prefixes.max_bytes and not self._is_kept(prompt):
-            self.prefixes.keep(prompt.prefix, call, self.kv.take(row, stop))
+        key = prompt.prefix
+        if key is not None and self.prefixes.max_bytes and not self.prefixes.has(key):
+            self.prefixes.keep(key, call, self.kv.take(row, stop))
         return choose(logits, [prompt.choice])[0]
 
     @torch.no_grad()
@@ -112,10 +113,6 @@ class ModelRunner:
     def move(self, source: int, target: int, prompt: ModelPrompt) -> None:
         """A row's content goes to another row."""
         self.kv.move(source, target, prompt.num_cached)
-
-    def _is_kept(self, prompt: ModelPrompt) -> bool:
-        assert prompt.prefix is not None
-        return self.prefixes.has(prompt.prefix)
 
     def _positions(self, prompts: Sequence[ModelPrompt]) -> Tensor:
         """[batch, 1], or [axes, batch, 1] for a model with several axes of positions."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from cloud_node.batch import RunningBatch, Unobserved
+from cloud_node.batch import RunningBatch
 from cloud_node.request import Request, Settings
 from cloud_node.scheduler import Scheduler
 from cloud_node.sequence import Event, Finished, FinishReason, Sequence, TextDelta
 from tests.kit.clouds import FakePrompt, FakeRunner, FakeText
+from tests.kit.unobserved import Unobserved
 
 
 class EndingText(FakeText):

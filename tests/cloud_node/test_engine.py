@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from cloud_node.batch import Unobserved
 from cloud_node.engine import Engine, EngineSettings
 from cloud_node.request import Request, Settings
 from cloud_node.sequence import Event, Finished, Sequence, TextDelta
 from tests.kit.clouds import SECRET, FakeRunner, settle, until
+from tests.kit.unobserved import Unobserved
 from wire.errors import BadInput, Cancelled, CleaveError, ModelFailed, Overloaded
 
 

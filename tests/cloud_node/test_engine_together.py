@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from cloud_node.batch import Unobserved
 from cloud_node.engine import Engine, EngineSettings
 from cloud_node.request import Request, Settings
 from cloud_node.sequence import Event, Finished, Sequence, TextDelta
 from tests.kit.clouds import LIMIT_S, SECRET, FakeRunner, settle, until
+from tests.kit.unobserved import Unobserved
 from wire.errors import Cancelled, CleaveError, Internal, ModelFailed
 
 ENDLESS = "word " * 30_000

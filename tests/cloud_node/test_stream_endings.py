@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from cloud_node import stream as stream_module
-from cloud_node.batch import Unobserved
 from cloud_node.cache import Cache
 from cloud_node.engine import Engine, EngineSettings
 from cloud_node.flights import Flights
@@ -17,6 +16,7 @@ from cloud_node.outbox import PAUSE_AT
 from cloud_node.request import Bounds, Served
 from tests.kit.clouds import SECRET, FakeRunner, cloud, limits, num_left, settle, until
 from tests.kit.talking import chunk, opening, talk
+from tests.kit.unobserved import Unobserved
 from wire.v1 import inference_pb2 as pb
 
 PAYLOAD = bytes(range(256)) * 2 + bytes(16)  # of split point 1 of the sample manifest, raw

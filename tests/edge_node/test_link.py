@@ -14,7 +14,6 @@ import pytest
 from grpc_health.v1 import health, health_pb2_grpc
 
 from cleave import AsyncEdgeNode
-from cloud_node.batch import Unobserved
 from cloud_node.bundle_files import BundleFiles
 from cloud_node.cache import Cache
 from cloud_node.engine import Engine, EngineSettings
@@ -25,6 +24,7 @@ from cloud_node.stream import Host
 from edge_node import link as link_module
 from tests.kit.clouds import FakeRunner, limits, settle
 from tests.kit.pictures import textured
+from tests.kit.unobserved import Unobserved
 from wire.errors import (
     Cancelled,
     CleaveError,

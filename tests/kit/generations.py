@@ -9,13 +9,14 @@ from zlib import crc32
 import numpy as np
 from PIL import Image
 
-from cloud_node.batch import RunningBatch, Unobserved
+from cloud_node.batch import RunningBatch
 from cloud_node.request import Request, Settings
 from cloud_node.runner import ModelRunner
 from cloud_node.scheduler import Scheduler
 from cloud_node.sequence import Event, Finished, Sequence, TextDelta
 from cloud_node.telling import Events
 from splitmodel.tensors import to_numpy
+from tests.kit.unobserved import Unobserved
 from wire.codecs import encode, parse_codec
 from wire.errors import CleaveError
 
