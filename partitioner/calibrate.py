@@ -18,17 +18,17 @@ _TOLERANCE_FACTOR = 2.0
 
 
 def calibrate(
-    chain: Chain, inputs: Sequence[Sequence[Tensor]], advance: Callable[[], None]
+    chain: Chain, tiles: Sequence[Sequence[Tensor]], tiles_per_input: float, advance: Callable[[], None]
 ) -> list[CodecEntry]:
-    """One entry per split point and codec that can hold its features; means over the inputs.
+    """One entry per split point and codec that can hold its features; means over the tiles, bytes per input.
 
     `advance` is called once per split point.
     """
     entries: list[CodecEntry] = []
-    values = [list(tensors) for tensors in inputs]
+    values = [list(tensors) for tensors in tiles]
     wholes = [chain.run(tensors, 0) for tensors in values]
     for split_point in range(chain.num_stages + 1):
-        entries.extend(_measure(chain, split_point, values, wholes))
+        entries.extend(_measure(chain, split_point, values, wholes, tiles_per_input))
         if split_point < chain.num_stages:
             values = [chain.run(tensors, split_point, split_point + 1) for tensors in values]
         advance()
@@ -36,14 +36,18 @@ def calibrate(
 
 
 def _measure(
-    chain: Chain, split_point: int, inputs: Sequence[list[Tensor]], wholes: Sequence[list[Tensor]]
+    chain: Chain,
+    split_point: int,
+    tiles: Sequence[list[Tensor]],
+    wholes: Sequence[list[Tensor]],
+    tiles_per_input: float,
 ) -> Iterator[CodecEntry]:
     """The codecs of one split point; a wrapper such as zstd changes the bytes and not the error."""
     specs = chain.split_points[split_point].tensors
     errors: dict[str, float] = {}
     for codec in all_codecs():
         try:
-            coded = [encode(codec, [to_numpy(tensor) for tensor in tensors], specs) for tensors in inputs]
+            coded = [encode(codec, [to_numpy(tensor) for tensor in tensors], specs) for tensors in tiles]
         except BadInput:
             continue
         plain = str(codec).partition("+")[0]
@@ -52,7 +56,7 @@ def _measure(
         yield CodecEntry(
             split_point=split_point,
             codec=str(codec),
-            payload_bytes=round(fmean(sum(map(len, payloads)) for payloads in coded)),
+            payload_bytes=round(tiles_per_input * fmean(sum(map(len, payloads)) for payloads in coded)),
             faithfulness=errors[plain],
             tolerance=_TOLERANCE_FACTOR * errors[plain],
         )

@@ -5,93 +5,96 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from PIL import Image
-from torch import Tensor
-
-from partitioner.calibrate import calibrate
-from partitioner.checks import Preprocess, check_one_shape, check_preprocessing, check_prompts
-from partitioner.export import export_stages
-from partitioner.pictures import made_pictures
-from partitioner.plan import default_arm
-from splitmodel.adapters.generator import Encoder, GeneratorWithEncoders
+from partitioner.chain_writer import ChainWriter, Progress
+from partitioner.checks import Preprocess
+from partitioner.files import file_entries
+from partitioner.samples import fitted, made_samples
+from partitioner.shapes import trace_encoders
+from splitmodel.adapters.base import Adapter
+from splitmodel.adapters.find import adapter_for
+from splitmodel.encoder import Encoder
 from splitmodel.loading import Checkpoint
-from splitmodel.probe import make_probe, write_probe
+from splitmodel.media import Media, MediaInput
+from splitmodel.probe import ProbeInput, make_probe, write_probe
 from wire.errors import BadInput, CleaveError, IncompatibleBundle
-from wire.manifest import (
-    MANIFEST_NAME,
-    Chain,
-    CodecEntry,
-    FileEntry,
-    InputShape,
-    Manifest,
-    Probe,
-    SplitPoint,
-    Stage,
-    TensorEntry,
-    dump_manifest,
-    load_manifest,
-)
-from wire.preprocessing import ImagePreprocessing
+from wire.manifest import MANIFEST_NAME, Manifest, Probe, ProbeItem, dump_manifest, load_manifest
+from wire.modality import Modality
+from wire.sizes import Size
 
 PROMPTS = ("What is this?", "How many things are there, and where?")
 # Relative L2 error of a tail's output and of the first logits that another device, kernel or version may have.
 PROBE_TOLERANCE = 1e-3
-NUM_CALIBRATION_PICTURES = 4
+NUM_TRACE_SAMPLES = 6
+NUM_CALIBRATION_SAMPLES = 4
 _PROBE_PATH = "probe/probe.safetensors"
-
-Progress = Callable[[str, int, int], None]  # step, done, in all
 
 
 @dataclass(frozen=True, slots=True)
 class Partitioned:
-    """A bundle on disk and what it was made of."""
+    """A bundle on disk and what it was made of; encoders are by chain id."""
 
     folder: Path
     manifest: Manifest
-    adapter: GeneratorWithEncoders
-    encoder: Encoder
+    adapter: Adapter
+    encoders: Mapping[str, Encoder]
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What may be said of a bundle beside its model: a name, inputs like those to be asked about, sizes to list."""
+
+    name: str = ""
+    calibration: Sequence[MediaInput] = ()
+    sizes: Sequence[Size] = field(default=())
+
+    def samples(self, modality: Modality, rate_hz: int) -> list[Media]:
+        """Those to calibrate with; made ones where none are given."""
+        given = [one.media for one in self.calibration if one.modality == modality]
+        return given or made_samples(modality, NUM_CALIBRATION_SAMPLES + 1, rate_hz, seed=100)[1:]
 
 
 def partition(
     checkpoint: Checkpoint,
     out: Path,
     preprocess: Preprocess,
-    *,
-    name: str = "",
-    calibration: Sequence[Image.Image] = (),
+    wishes: Wishes | None = None,
     progress: Progress = lambda step, done, total: None,
 ) -> Partitioned:
     """Writes a bundle to `out`, which appears whole or not at all; an older bundle there is replaced.
 
-    `preprocess` is the device's preprocessing; `calibration` are pictures like those to be asked about (made
-    ones by default). Raises BadInput where the model cannot be split, or `out` is something else.
+    `preprocess` is the device's preprocessing. Raises BadInput where the model cannot be split, or `out` is
+    something else.
     """
     out = Path(os.path.abspath(out))
     _require_replaceable(out)
+    wishes = wishes or Wishes()
     progress("trace", 0, 1)
-    adapter = GeneratorWithEncoders(checkpoint)
-    pictures = made_pictures(6)
-    check_one_shape(adapter, pictures)
-    recipe = adapter.processing.recipe()
-    check_preprocessing(adapter, recipe, preprocess, pictures)
-    check_prompts(adapter.processing, pictures, PROMPTS[0])
-    encoder = adapter.trace_encoder(pictures[1])
+    adapter = adapter_for(checkpoint)
+    traced = {
+        modality: trace_encoders(adapter, modality, _trace_samples(adapter, modality), wishes.sizes)
+        for modality in adapter.modalities
+    }
+    encoders = [encoder for listed in traced.values() for encoder in listed]
     progress("trace", 1, 1)
-    samples = [*calibration] or made_pictures(NUM_CALIBRATION_PICTURES + 1, seed=100)[1:]
     with _work_folder(out) as folder:
         work = folder / "bundle"
-        manifest = _write(work, checkpoint, name, adapter, encoder, recipe, samples, progress)
+        work.mkdir()
+        manifest = _write(work, adapter, encoders, preprocess, wishes, progress)
         if out.exists():
             # Moved in one step: whoever kills this between the two finds no bundle, and never half of one.
             out.rename(folder / "replaced")
         work.rename(out)
-    return Partitioned(out, manifest, adapter, encoder)
+    by_id = dict(zip((chain.chain_id for chain in manifest.chains), encoders, strict=True))
+    return Partitioned(out, manifest, adapter, by_id)
+
+
+def _trace_samples(adapter: Adapter, modality: Modality) -> list[Media]:
+    return made_samples(modality, NUM_TRACE_SAMPLES, adapter.processing.rate_hz)
 
 
 @contextlib.contextmanager
@@ -108,103 +111,47 @@ def _work_folder(out: Path) -> Iterator[Path]:
 
 def _write(
     folder: Path,
-    checkpoint: Checkpoint,
-    name: str,
-    adapter: GeneratorWithEncoders,
-    encoder: Encoder,
-    recipe: ImagePreprocessing,
-    samples: Sequence[Image.Image],
+    adapter: Adapter,
+    encoders: Sequence[Encoder],
+    preprocess: Preprocess,
+    wishes: Wishes,
     progress: Progress,
 ) -> Manifest:
-    inputs = [adapter.input_tensors(sample) for sample in samples]
-    stages = _write_stages(folder, adapter.modality, encoder, inputs[0], progress)
+    checkpoint = adapter.checkpoint
+    writer = ChainWriter(folder, adapter, preprocess, progress, len(encoders))
+    chains, probed = [], []
+    for encoder in encoders:
+        samples = [
+            fitted(media, encoder.size)
+            for media in wishes.samples(encoder.modality, adapter.processing.rate_hz)
+        ]
+        examples = [fitted(media, encoder.size) for media in _trace_samples(adapter, encoder.modality)]
+        chains.append(writer.write(encoder, examples, samples, PROMPTS[0]))
+        probed += [
+            ProbeInput(encoder, media, prompt if adapter.processing.takes_prompt else "")
+            for media, prompt in zip(samples, PROMPTS, strict=False)
+        ]
     (folder / _PROBE_PATH).parent.mkdir(parents=True)
-    write_probe(folder / _PROBE_PATH, make_probe(adapter, encoder, samples[: len(PROMPTS)], PROMPTS))
-    num_points = encoder.chain.num_stages + 1
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        progress("calibrate", done, num_points)
-
-    entries = calibrate(encoder.chain, inputs, advance)
-    chain = _chain_entry(adapter, encoder, inputs[0], stages, entries)
+    write_probe(folder / _PROBE_PATH, make_probe(adapter, probed))
     manifest = Manifest(
-        format_version=1,
-        model=name or checkpoint.short_name,
+        format_version=2,
+        model=wishes.name or checkpoint.short_name,
         architecture=type(checkpoint.model).__name__,
+        shape=adapter.shape,
         weights_digest=checkpoint.weights_digest,
-        preprocessing_digest=recipe.digest(),
-        preprocessing=recipe,
-        chains=[chain],
-        default_arm=default_arm(chain),
-        probe=Probe(path=_PROBE_PATH, prompts=list(PROMPTS), tolerance=PROBE_TOLERANCE),
-        files=_file_entries(folder),
+        chains=chains,
+        probe=Probe(
+            path=_PROBE_PATH,
+            items=[ProbeItem(one.encoder.modality, one.encoder.shape_id, one.prompt) for one in probed],
+            tolerance=PROBE_TOLERANCE,
+        ),
+        files=file_entries(folder),
         made_with={
             package: metadata.version(package) for package in ("cleave", "torch", "transformers", "onnx")
         },
     )
     (folder / MANIFEST_NAME).write_bytes(dump_manifest(manifest))
     return manifest
-
-
-def _write_stages(
-    folder: Path, modality: str, encoder: Encoder, example: Sequence[Tensor], progress: Progress
-) -> list[Stage]:
-    (folder / "stages" / modality).mkdir(parents=True)
-    total, stages = encoder.chain.num_stages, []
-    progress("export", 0, total)
-    for index, model in enumerate(export_stages(encoder.chain, example)):
-        path = f"stages/{modality}/{index:03}.onnx"
-        (folder / path).write_bytes(model)
-        stages.append(Stage(index=index, path=path))
-        progress("export", index + 1, total)
-    return stages
-
-
-def _chain_entry(
-    adapter: GeneratorWithEncoders,
-    encoder: Encoder,
-    example: Sequence[Tensor],
-    stages: list[Stage],
-    entries: list[CodecEntry],
-) -> Chain:
-    points = encoder.chain.split_points
-    macs = [0, *encoder.chain.stage_macs(example)]
-    return Chain(
-        modality="image",
-        input_shape=InputShape(
-            shape_id="x".join(map(str, points[0].tensors[0].shape)),
-            width=None,
-            height=None,
-            tensor=TensorEntry.of(points[0].tensors[0]),
-        ),
-        split_points=[
-            SplitPoint(
-                index=point.index,
-                label=point.label,
-                tensors=[TensorEntry.of(spec) for spec in point.tensors],
-                raw_bytes=point.num_bytes,
-                stage_macs=macs[point.index],
-            )
-            for point in points
-        ],
-        stages=stages,
-        codecs=entries,
-    )
-
-
-def _file_entries(folder: Path) -> list[FileEntry]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [
-        FileEntry(
-            path=path.relative_to(folder).as_posix(),
-            num_bytes=path.stat().st_size,
-            sha256=sha256(path.read_bytes()).hexdigest(),
-        )
-        for path in files
-    ]
 
 
 def _require_replaceable(out: Path) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from wire.manifest import Arm, Chain
+from collections.abc import Sequence
+
+from wire.manifest import Arm, CodecEntry
 
 # Relative L2 error at the tail's output that a default may cost: well under what changes a sure answer.
 MAX_FAITHFULNESS = 0.02
 
 
-def default_arm(chain: Chain, max_faithfulness: float = MAX_FAITHFULNESS) -> Arm:
+def default_arm(entries: Sequence[CodecEntry], max_faithfulness: float = MAX_FAITHFULNESS) -> Arm:
     """The arm with the fewest payload bytes among those at most that unfaithful; of equals, the least edge work."""
-    faithful = [entry for entry in chain.codecs if entry.faithfulness <= max_faithfulness]
+    faithful = [entry for entry in entries if entry.faithfulness <= max_faithfulness]
     best = min(faithful, key=lambda entry: (entry.payload_bytes, entry.split_point, entry.faithfulness))
-    return Arm(
-        modality=chain.modality,
-        shape_id=chain.input_shape.shape_id,
-        split_point=best.split_point,
-        codec=best.codec,
-    )
+    return Arm(split_point=best.split_point, codec=best.codec)

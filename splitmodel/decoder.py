@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from splitmodel.model_call import ModelCall
 from splitmodel.recording import PrefillCall, Recorder
 from wire.errors import BadInput
 
@@ -122,10 +123,9 @@ class Decoder:
             return through
         return cast("Callable[[Tensor], Tensor]", head)
 
-    def record(self, inputs: Mapping[str, Any]) -> PrefillCall:
-        """The prefill of the inputs that the whole model's `generate` takes; raises BadInput where what follows would
-        not read all of it."""
-        call = self.recorder.prefill(inputs)
+    def record(self, whole: ModelCall) -> PrefillCall:
+        """The prefill of a call of the whole model; raises BadInput where what follows would not read all of it."""
+        call = self.recorder.prefill(whole)
         for kind, mask in call.masks.items():
             window = self.windows[kind] or call.num_tokens
             # A token that the last one of the prompt does not read is hidden from those after it, too.

@@ -14,9 +14,13 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
+    MODEL_MAPPING,
     AutoConfig,
-    AutoModelForImageTextToText,
+    AutoModel,
+    AutoModelForMultimodalLM,
+    AutoModelForSpeechSeq2Seq,
     AutoProcessor,
 )
 from transformers import logging as transformers_logging
@@ -26,6 +30,12 @@ from wire.errors import BadInput, UnknownModel
 _HASH_BLOCK_BYTES = 1 << 20
 _MAX_REASON_CHARS = 300
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Which of transformers' classes loads a config, the first that knows it: those that generate before those that do not.
+_CLASSES = (
+    (MODEL_FOR_MULTIMODAL_LM_MAPPING, AutoModelForMultimodalLM),
+    (MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING, AutoModelForSpeechSeq2Seq),
+    (MODEL_MAPPING, AutoModel),
+)
 # What a checkpoint can make transformers raise: files missing or cut short, settings or shapes that do not fit.
 _LOAD_ERRORS = (OSError, ValueError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
 
@@ -53,18 +63,23 @@ def load(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> 
     """
     transformers_logging.disable_progress_bar()
     path = _resolve(name)
-    config = _config(name, path)
-    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        raise BadInput(
-            f"{name} is a {config.model_type} model, and only generators with an image encoder are served; "
-            "use a model that transformers loads with AutoModelForImageTextToText"
-        )
-    model = _model(name, path, dtype)
+    model = _model(name, path, auto_class(_config(name, path), name), dtype)
     try:
         processor = AutoProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
     except _LOAD_ERRORS as error:
         raise BadInput(f"the processor of {name} does not load: {_one_line(error)}") from error
     return Checkpoint(name, path, model.eval().to(device), processor, weights_digest(path))
+
+
+def auto_class(config: Any, name: str) -> Any:
+    """What of transformers loads a model with this config; raises BadInput where nothing does."""
+    for mapping, auto in _CLASSES:
+        if type(config) in mapping:
+            return auto
+    raise BadInput(
+        f"{name} is a {config.model_type} model, and transformers has no class for it that is served; see "
+        "`cleave doctor`"
+    )
 
 
 def find_device(name: str) -> str:
@@ -131,11 +146,11 @@ def _config(name: str, path: Path) -> Any:
         raise BadInput(f"the config.json of {name} does not load: {_one_line(error)}") from error
 
 
-def _model(name: str, path: Path, dtype: torch.dtype) -> Any:
+def _model(name: str, path: Path, auto: Any, dtype: torch.dtype) -> Any:
     """Raises BadInput for weights that are incomplete, too: transformers would make up what is missing."""
     try:
         with _quiet():
-            model, info = AutoModelForImageTextToText.from_pretrained(
+            model, info = auto.from_pretrained(
                 path, dtype=dtype, use_safetensors=True, trust_remote_code=False, ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The probe: a few pictures with their features at every split point and the first logits they led to.
+"""The probe: a few inputs with their features at every split point and what they led to.
 
 Whoever runs a tail checks it against the probe, whatever device, dtype or attention kernel it runs with.
 """
@@ -17,35 +17,41 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from splitmodel.adapters.generator import Encoder, GeneratorWithEncoders
+from splitmodel.adapters.base import Adapter
+from splitmodel.adapters.dual_encoder import DualEncoder
+from splitmodel.encoder import Encoded, Encoder
+from splitmodel.media import Media, size_of
+from splitmodel.own_loop import OwnLoop
 from splitmodel.tensors import to_numpy
 from wire.errors import IncompatibleBundle
+from wire.modality import Modality
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeData:
-    """Tensors by name: `picture/I` [height, width, 3] uint8, `features/I/K/J`, `logits/I` [vocabulary] float32."""
+    """Tensors by name: `media/I`, `features/I/K/J` (of a tiled chain with the tiles first), `result/I` float32.
+
+    A picture is [height, width, 3] uint8, a sound [samples] float32, a text its UTF-8 bytes.
+    """
 
     tensors: dict[str, Tensor]
 
-    def example(self) -> Image.Image:
-        """The first picture."""
-        return Image.fromarray(self._tensor("picture/0").numpy())
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Width and height of a picture, pixels."""
-        height, width, _ = self._tensor(f"picture/{index}").shape
-        return width, height
+    def media(self, index: int, modality: Modality) -> Media:
+        """What went into the encoder."""
+        values = self._tensor(f"media/{index}").numpy()
+        if modality == "image":
+            return Image.fromarray(values)
+        return values if modality == "audio" else values.tobytes().decode()
 
     def features(self, index: int, split_point: int) -> list[NDArray[np.generic]]:
-        """A picture's tensors at a split point, in the boundary's order."""
+        """An input's tensors at a split point, in the boundary's order."""
         prefix = f"features/{index}/{split_point}/"
         count = max(1, sum(name.startswith(prefix) for name in self.tensors))
         return [to_numpy(self._tensor(f"{prefix}{position}")) for position in range(count)]
 
-    def logits(self, index: int) -> Tensor:
-        """The logits of a picture's first token, [vocabulary] float32."""
-        return self._tensor(f"logits/{index}")
+    def result(self, index: int) -> Tensor:
+        """The logits of an input's first token, or its embedding: [n] float32."""
+        return self._tensor(f"result/{index}")
 
     def _tensor(self, name: str) -> Tensor:
         """Raises IncompatibleBundle where the file has none of that name."""
@@ -54,37 +60,39 @@ class ProbeData:
         return self.tensors[name]
 
 
-def make_probe(
-    adapter: GeneratorWithEncoders, encoder: Encoder, pictures: Sequence[Image.Image], prompts: Sequence[str]
-) -> ProbeData:
-    """Runs the whole chain on each picture and notes what crosses every split point."""
+@dataclass(frozen=True, slots=True, eq=False)
+class ProbeInput:
+    """One input for the probe; the prompt is empty where the model takes none."""
+
+    encoder: Encoder
+    media: Media
+    prompt: str
+
+
+def make_probe(adapter: Adapter, inputs: Sequence[ProbeInput]) -> ProbeData:
+    """Runs the whole chain on each input and notes what crosses every split point."""
     tensors: dict[str, Tensor] = {}
-    for index, (picture, prompt) in enumerate(zip(pictures, prompts, strict=True)):
-        tensors[f"picture/{index}"] = torch.from_numpy(np.array(picture.convert("RGB")))
-        values = adapter.input_tensors(picture)
-        for split_point in range(encoder.chain.num_stages + 1):
-            for position, value in enumerate(values):
+    for index, one in enumerate(inputs):
+        chain = one.encoder.chain
+        tensors[f"media/{index}"] = torch.from_numpy(_as_array(one.media))
+        tiles = adapter.boundary_input(one.encoder, one.media)
+        for split_point in range(chain.num_stages + 1):
+            for position, column in enumerate(zip(*tiles, strict=True)):
+                value = column[0] if one.encoder.tile_axis is None else torch.stack(column)
                 tensors[f"features/{index}/{split_point}/{position}"] = value.cpu().clone().contiguous()
-            if split_point < encoder.chain.num_stages:
-                values = encoder.chain.run(values, split_point, split_point + 1)
-        logits = first_logits(adapter, encoder, values, prompt, picture.width, picture.height)
-        tensors[f"logits/{index}"] = logits.cpu().clone()
+            if split_point < chain.num_stages:
+                tiles = [chain.run(tile, split_point, split_point + 1) for tile in tiles]
+        encoded = Encoded(one.encoder, tiles, size_of(one.media, adapter.processing.rate_hz))
+        tensors[f"result/{index}"] = first_result(adapter, encoded, one.prompt).cpu().clone()
     return ProbeData(tensors)
 
 
-@torch.no_grad()
-def first_logits(
-    adapter: GeneratorWithEncoders,
-    encoder: Encoder,
-    features: Sequence[Tensor],
-    prompt: str,
-    width: int,
-    height: int,
-) -> Tensor:
-    """Logits of the first token, [vocabulary] float32, from the chain's last tensors."""
-    inputs = adapter.split_inputs(encoder, features, prompt, width, height)
-    logits: Tensor = adapter.model(**inputs).logits
-    return logits[0, -1].float().cpu()
+def first_result(adapter: Adapter, encoded: Encoded, prompt: str) -> Tensor:
+    """Logits of the first token, [vocabulary], or the embedding, [dim]; float32."""
+    if isinstance(adapter, DualEncoder):
+        return adapter.embedding(encoded).cpu()
+    loop = OwnLoop(adapter.split([encoded], prompt), {"max_new_tokens": 1, "do_sample": False})
+    return loop.read()[0].cpu()
 
 
 def write_probe(path: Path, probe: ProbeData) -> None:
@@ -99,3 +107,9 @@ def read_probe(path: Path) -> ProbeData:
         raise IncompatibleBundle(
             f"the probe {path} does not load ({error}); make the bundle again"
         ) from error
+
+
+def _as_array(media: Media) -> NDArray[np.generic]:
+    if isinstance(media, Image.Image):
+        return np.array(media.convert("RGB"))
+    return np.frombuffer(media.encode(), np.uint8).copy() if isinstance(media, str) else media

@@ -1,118 +1,139 @@
-"""The model's own processor, taken apart: the prompt's half for the cloud, the picture's half as a recipe.
+"""The model's own processor, taken apart: the prompt's half for the cloud, the media's half as recipes.
 
-The cloud never sees the picture: it runs the processor on a blank picture of the real one's size and keeps
-everything but the pixels. The device never runs the processor: it follows a recipe of plain steps.
+The cloud never sees a picture or a sound: it runs the processor on blank ones of the same size and keeps everything
+but their content. The device never runs the processor: it follows a recipe of plain steps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import torch
-from PIL import Image
 from torch import Tensor
 
+from splitmodel.media import Media, MediaInput, blank
 from wire.errors import BadInput
-from wire.preprocessing import (
-    CenterCrop,
-    ImagePreprocessing,
-    Normalize,
-    Rescale,
-    Resize,
-    ResizeShortestEdge,
-)
+from wire.modality import Modality
+from wire.sizes import Size
+
+# What a processor's `__call__` and its chat template name each kind of media.
+_CALL_NAMES: dict[Modality, str] = {"image": "images", "audio": "audio"}
+_WHAT: dict[Modality, str] = {"image": "picture", "audio": "sound"}
 
 
 class Processing:
-    """One checkpoint's processor, for one picture and one prompt. Raises BadInput for one of another kind."""
+    """One checkpoint's processor; it may have parts for pictures, sounds and text, each None where it has not."""
 
     def __init__(self, processor: Any) -> None:
-        parts = ("image_processor", "tokenizer", "image_token")
-        missing = [part for part in parts if getattr(processor, part, None) is None]
-        if missing:
-            raise BadInput(
-                f"the processor ({type(processor).__name__}) has no {' and no '.join(missing)}; use a checkpoint "
-                "whose processor takes pictures and text"
-            )
         self._processor = processor
+        self.image_processor = getattr(processor, "image_processor", None)
+        self.feature_extractor = getattr(processor, "feature_extractor", None)
+        self.tokenizer = getattr(processor, "tokenizer", None)
 
     @property
-    def tokenizer(self) -> Any:
-        return self._processor.tokenizer
+    def takes_prompt(self) -> bool:
+        """Whether a prompt goes in with the media, which placeholders in it stand for."""
+        return any(self._placeholder(modality) for modality in _CALL_NAMES)
 
-    def chat(self, prompt: str) -> str:
-        """The prompt and one picture in the model's own chat template, as text.
+    @property
+    def rate_hz(self) -> int:
+        """Samples a second of the sounds that it takes; 0 where it takes none."""
+        return int(getattr(self.feature_extractor, "sampling_rate", 0))
 
-        Raises BadInput where the prompt holds the placeholder that stands for the picture.
+    def part(self, modality: Modality) -> Any:
+        """What prepares media of that modality; raises BadInput where there is nothing."""
+        part = {"image": self.image_processor, "audio": self.feature_extractor, "text": self.tokenizer}.get(
+            modality
+        )
+        if part is None:
+            raise BadInput(
+                f"the processor ({type(self._processor).__name__}) has no part for {modality}; use a checkpoint "
+                "whose processor has"
+            )
+        return part
+
+    def chat(self, prompt: str, kinds: Sequence[Modality]) -> str:
+        """The prompt behind one placeholder per input, in the model's own chat template, as text.
+
+        Raises BadInput where the prompt holds a placeholder itself.
         """
-        placeholder = str(self._processor.image_token)
-        if placeholder in prompt:
-            raise BadInput(f"the prompt holds {placeholder!r}, which stands for the picture; ask without it")
-        if not self._processor.chat_template:
-            return f"{placeholder}\n{prompt}"
-        content = [{"type": "image"}, {"type": "text", "text": prompt}]
+        placeholders = {modality: self._placeholder(modality) for modality in _CALL_NAMES}
+        for modality, placeholder in placeholders.items():
+            if placeholder and placeholder in prompt:
+                raise BadInput(
+                    f"the prompt holds {placeholder!r}, which stands for the {_WHAT[modality]}; ask without it"
+                )
+        if not getattr(self._processor, "chat_template", None):
+            return "\n".join([*(placeholders[kind] for kind in kinds), prompt])
+        content = [*({"type": kind} for kind in kinds), {"type": "text", "text": prompt}]
         messages = [{"role": "user", "content": content}]
         return str(self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 
-    def whole(self, prompt: str, picture: Image.Image) -> dict[str, Tensor]:
-        """All inputs of the whole model, batch 1."""
-        return dict(self._processor(text=self.chat(prompt), images=picture, return_tensors="pt"))
+    def whole(self, prompt: str, inputs: Sequence[MediaInput]) -> dict[str, Tensor]:
+        """All inputs of the whole model, batch 1. Without a prompt to take, those of its one input."""
+        if not self.takes_prompt:
+            [only] = inputs
+            return self.encoder_inputs(only.modality, only.media)
+        media: dict[str, list[Any]] = {}
+        for one in inputs:
+            media.setdefault(_CALL_NAMES[one.modality], []).append(one.media)
+        settings = {"sampling_rate": self.rate_hz} if "audio" in media else {}
+        text = self.chat(prompt, [one.modality for one in inputs])
+        return _tensors(self._processor(text=text, **media, **settings, return_tensors="pt"))
 
-    def prompt_inputs(self, prompt: str, width: int, height: int) -> dict[str, Tensor]:
-        """All inputs but the pixels, from a blank picture of that size: ids, masks, token types, grids."""
-        blank = Image.new("RGB", (width, height))
+    def prompt_inputs(
+        self, prompt: str, kinds: Sequence[Modality], sizes: Sequence[Size]
+    ) -> dict[str, Tensor]:
+        """All inputs but the content, from blank media of those sizes: ids, masks, token types, grids."""
+        return self.without_content(self.blank_inputs(prompt, kinds, sizes))
+
+    def blank_inputs(
+        self, prompt: str, kinds: Sequence[Modality], sizes: Sequence[Size]
+    ) -> dict[str, Tensor]:
+        """All inputs, of blank media of those sizes."""
+        media = [MediaInput(kind, blank(size)) for kind, size in zip(kinds, sizes, strict=True)]
+        return self.whole(prompt, media)
+
+    def without_content(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What follows from sizes and prompt alone."""
+        parts: list[Modality] = ["image", "audio"]
         return {
-            key: value for key, value in self.whole(prompt, blank).items() if not self.is_content(key, value)
+            key: value
+            for key, value in inputs.items()
+            if not any(self.is_content(modality, key, value) for modality in parts)
         }
 
-    def encoder_inputs(self, picture: Image.Image) -> dict[str, Tensor]:
-        """What the image processor alone gives for a picture, batch 1: pixels, and grids or sizes where it has any."""
-        return dict(self._processor.image_processor(images=picture, return_tensors="pt"))
+    def encoder_inputs(self, modality: Modality, media: Media) -> dict[str, Tensor]:
+        """What the part for that modality alone gives, batch 1: content, and masks, grids or sizes where it has any."""
+        part = self.part(modality)
+        match modality:
+            case "image":
+                return _tensors(part(images=media, return_tensors="pt"))
+            case "audio":
+                return _tensors(part(media, sampling_rate=self.rate_hz, return_tensors="pt"))
+            case _:
+                length = self.text_length
+                return _tensors(
+                    part(media, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+                )
 
-    def is_content(self, key: str, value: Tensor) -> bool:
-        """Whether an input holds the picture itself: a float tensor that the image processor makes."""
-        return key in self._processor.image_processor.model_input_names and torch.is_floating_point(value)
+    @property
+    def text_length(self) -> int:
+        """Tokens of every text: as many as the tokenizer says that the model reads."""
+        return int(min(self.part("text").model_max_length, 4096))
 
-    def recipe(self) -> ImagePreprocessing:
-        """The image processor as plain steps, read off its settings; whoever relies on it checks that it is equal.
-
-        Raises BadInput for a setting that no step expresses.
-        """
-        try:
-            recipe = ImagePreprocessing(steps=_steps(self._processor.image_processor))
-            recipe.digest()  # checks every step's values
-        except (AttributeError, TypeError, msgspec.ValidationError) as error:
-            raise BadInput(
-                f"the image processor has settings that no preprocessing step expresses ({error}); use a "
-                "checkpoint whose processor resizes to a fixed size"
-            ) from error
-        return recipe
-
-
-def _steps(settings: Any) -> list[Any]:
-    steps: list[Any] = []
-    if settings.do_resize:
-        steps.append(_resize(settings))
-    if getattr(settings, "do_center_crop", False):
-        steps.append(CenterCrop(height=settings.crop_size.height, width=settings.crop_size.width))
-    if settings.do_rescale:
-        steps.append(Rescale(factor=float(settings.rescale_factor)))
-    if settings.do_normalize:
-        mean, std = (list(map(float, values)) for values in (settings.image_mean, settings.image_std))
-        steps.append(Normalize(mean=mean, std=std))
-    return steps
-
-
-def _resize(settings: Any) -> Resize | ResizeShortestEdge:
-    size, resample = settings.size, int(settings.resample)
-    if size.height and size.width:
-        return Resize(height=size.height, width=size.width, resample=resample)
-    if size.shortest_edge:
-        return ResizeShortestEdge(
-            shortest_edge=size.shortest_edge, longest_edge=size.longest_edge, resample=resample
+    def is_content(self, modality: Modality, key: str, value: Tensor) -> bool:
+        """Whether an input holds the media themselves: a float tensor that the modality's part makes; a text's ids."""
+        part = {"image": self.image_processor, "audio": self.feature_extractor, "text": self.tokenizer}.get(
+            modality
         )
-    raise BadInput(
-        f"the image processor resizes to {dict(size)}, and only a fixed height and width or a shortest edge is "
-        "served; use a checkpoint with such a processor"
-    )
+        names = getattr(part, "model_input_names", ())
+        return key in names and (modality == "text" or torch.is_floating_point(value))
+
+    def _placeholder(self, modality: Modality) -> str:
+        return str(getattr(self._processor, f"{modality}_token", None) or "")
+
+
+def _tensors(batch: Any) -> dict[str, Tensor]:
+    return {key: value for key, value in dict(batch).items() if isinstance(value, Tensor)}

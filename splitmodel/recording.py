@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from splitmodel.model_call import ModelCall
 from splitmodel.twin import eager_configs, name_of, shallow, twin_with
 from wire.errors import BadInput
 
@@ -68,9 +69,9 @@ class Recorder:
         self.kinds = _layer_kinds(self.decoder)
 
     @torch.no_grad()
-    def prefill(self, inputs: Mapping[str, Any]) -> PrefillCall:
-        """The call for the inputs that the whole model's `generate` takes; raises BadInput for one that says more
-        than the engine understands."""
+    def prefill(self, call: ModelCall) -> PrefillCall:
+        """The decoder's call inside a call of the whole model; raises BadInput for one that says more than the engine
+        understands."""
         calls: list[dict[str, Any]] = []
         masks: dict[str, Tensor] = {}
         cache = _lengths(len(self.kinds))
@@ -89,12 +90,12 @@ class Recorder:
         stand_in = shallow(self.decoder)
         stand_in.forward = forward
         try:
-            twin_with(self._model, self._name, stand_in, self._eager).generate(
-                **inputs, past_key_values=cache, do_sample=False, max_new_tokens=2, min_new_tokens=2
+            twin_with(call.model, self._name, stand_in, self._eager).generate(
+                **call.inputs, past_key_values=cache, do_sample=False, max_new_tokens=2, min_new_tokens=2
             )
         except _Recorded:
             first, second = calls
-            return self._call(inputs, first, second, masks)
+            return self._call(call.inputs, first, second, masks)
         raise BadInput("the model called its decoder once where two calls were to be recorded")
 
     @torch.no_grad()

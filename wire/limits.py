@@ -35,6 +35,14 @@ MAX_MANIFEST_BYTES = 4 * MIB
 # and a processor that brings the shorter edge to 1024 makes 210 million of a picture that is 200 times as long.
 MAX_IMAGE_PIXELS = 64_000_000
 MAX_IMAGE_ASPECT = 200
+# Half an hour of sound at 16 kHz is 115 MB of float32; longer recordings go in several requests.
+MAX_SOUND_S = 1800
+# Text encoders read 64 to 512 tokens.
+MAX_TEXT_TOKENS = 4096
+# Tiles of a picture, or windows of a sound, in one input: 64 windows of 30 s are more than MAX_SOUND_S.
+MAX_TILES = 64
+MAX_INDEX_HITS = 1000
+MAX_ITEM_CHARS = 256
 # Ten steps are told apart by a person; more invite an arms race.
 MAX_PRIORITY = 9
 MAX_STOP_STRINGS = 16

@@ -3,11 +3,11 @@
 The steps and their arithmetic are those of the image processors of transformers.
 """
 
-from hashlib import sha256
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
+
+from wire.canonical import struct_digest
 
 _Pixels = Annotated[int, Meta(ge=1, le=65535)]
 _Resample = Annotated[int, Meta(ge=0, le=5)]  # Pillow's numbers: 0 nearest, 2 bilinear, 3 bicubic
@@ -69,7 +69,5 @@ class ImagePreprocessing(Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     steps: Annotated[list[Step], Meta(max_length=32)]
 
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON (sorted keys, no spaces, shortest numbers): 64 hex digits."""
-        # Decoding turns an int that stands for a float into a float, so that 1 and 1.0 have one digest.
-        canonical = msgspec.json.decode(msgspec.json.encode(self), type=ImagePreprocessing)
-        return sha256(msgspec.json.encode(canonical, order="sorted")).hexdigest()
+        """SHA-256 of the canonical JSON: 64 hex digits."""
+        return struct_digest(self)

@@ -132,6 +132,10 @@ class TensorSpec:
         """Bytes, not coded."""
         return self.num_elements * self.dtype.item_bytes
 
+    def stacked(self, count: int) -> "TensorSpec":
+        """Of so many of these behind one another, along a first axis of their own. Raises as when made."""
+        return TensorSpec(self.name, self.dtype, (count, *self.shape))
+
     def to_wire(self) -> pb.TensorSpec:
         """The message that describes this tensor."""
         return pb.TensorSpec(name=self.name, dtype=self.dtype.to_wire(), dims=self.shape)

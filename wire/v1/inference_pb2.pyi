@@ -312,6 +312,7 @@ class Open(_message.Message):
     INPUTS_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    EMBED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """1 to 64 characters of [A-Za-z0-9_-], chosen by the edge, unique among its requests of the last hour"""
     model: _builtins.str
@@ -336,6 +337,10 @@ class Open(_message.Message):
     def resume(self) -> Global___Resume:
         """present when this request was opened before, on a connection that was lost"""
 
+    @_builtins.property
+    def embed(self) -> Global___Embed:
+        """of a dual encoder, which generates nothing; the prompt is empty then"""
+
     def __init__(
         self,
         *,
@@ -349,10 +354,11 @@ class Open(_message.Message):
         inputs: _abc.Iterable[Global___Input] | None = ...,
         resume: Global___Resume | None = ...,
         priority: _builtins.int = ...,
+        embed: Global___Embed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_resume", b"_resume", "conversation", b"conversation", "prompt", b"prompt", "resume", b"resume", "settings", b"settings", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_resume", b"_resume", "conversation", b"conversation", "embed", b"embed", "prompt", b"prompt", "resume", b"resume", "settings", b"settings", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resume", b"_resume", "bundle_digest", b"bundle_digest", "conversation", b"conversation", "deadline_s", b"deadline_s", "inputs", b"inputs", "model", b"model", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "resume", b"resume", "settings", b"settings", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resume", b"_resume", "bundle_digest", b"bundle_digest", "conversation", b"conversation", "deadline_s", b"deadline_s", "embed", b"embed", "inputs", b"inputs", "model", b"model", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "resume", b"resume", "settings", b"settings", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__resume: _TypeAlias = _typing.Literal["resume"]  # noqa: Y015
     _WhichOneofArgType__resume: _TypeAlias = _typing.Literal["_resume", b"_resume"]  # noqa: Y015
@@ -364,6 +370,88 @@ class Open(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_prompt) -> _WhichOneofReturnType_prompt | None: ...
 
 Global___Open: _TypeAlias = Open  # noqa: Y015
+
+@_typing.final
+class Embed(_message.Message):
+    """What becomes of the embeddings of the inputs. With neither, they come back in Embedded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADD_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def add(self) -> Global___IndexAdd: ...
+    @_builtins.property
+    def search(self) -> Global___IndexSearch: ...
+    def __init__(
+        self,
+        *,
+        add: Global___IndexAdd | None = ...,
+        search: Global___IndexSearch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["add", b"add", "search", b"search", "then", b"then"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add", b"add", "search", b"search", "then", b"then"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_then: _TypeAlias = _typing.Literal["add", "search"]  # noqa: Y015
+    _WhichOneofArgType_then: _TypeAlias = _typing.Literal["then", b"then"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_then) -> _WhichOneofReturnType_then | None: ...
+
+Global___Embed: _TypeAlias = Embed  # noqa: Y015
+
+@_typing.final
+class IndexAdd(_message.Message):
+    """Keeps the embeddings under these names; one that is there is replaced."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    index: _builtins.str
+    """1 to 64 characters of [A-Za-z0-9_-]; made when it is first named"""
+    @_builtins.property
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """one per input, each 1 to 256 characters"""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.str = ...,
+        item_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "item_ids", b"item_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IndexAdd: _TypeAlias = IndexAdd  # noqa: Y015
+
+@_typing.final
+class IndexSearch(_message.Message):
+    """Looks for what is nearest to the one input."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    NUM_HITS_FIELD_NUMBER: _builtins.int
+    index: _builtins.str
+    """as in IndexAdd"""
+    num_hits: _builtins.int
+    """1 to 1000"""
+    def __init__(
+        self,
+        *,
+        index: _builtins.str = ...,
+        num_hits: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "num_hits", b"num_hits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IndexSearch: _TypeAlias = IndexSearch  # noqa: Y015
 
 @_typing.final
 class Conversation(_message.Message):
@@ -452,6 +540,8 @@ class GenerationSettings(_message.Message):
     REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
     max_new_tokens: _builtins.int
     """at most Limits.max_new_tokens"""
     min_new_tokens: _builtins.int
@@ -468,6 +558,10 @@ class GenerationSettings(_message.Message):
     """above 0, at most 100; 1: off"""
     seed: _builtins.int
     """an edge that samples and may resume MUST send one"""
+    language: _builtins.str
+    """of models whose generation config lists languages, such as "fr"; at most 32 characters"""
+    task: _builtins.str
+    """of models whose generation config lists tasks, such as "translate"; at most 32 characters"""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """at most 16, each 1 to 256 characters; not part of the text returned"""
@@ -484,11 +578,15 @@ class GenerationSettings(_message.Message):
         repetition_penalty: _builtins.float | None = ...,
         seed: _builtins.int | None = ...,
         stop: _abc.Iterable[_builtins.str] | None = ...,
+        language: _builtins.str | None = ...,
+        task: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_new_tokens", b"_max_new_tokens", "_min_new_tokens", b"_min_new_tokens", "_min_p", b"_min_p", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "min_p", b"min_p", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "_max_new_tokens", b"_max_new_tokens", "_min_new_tokens", b"_min_new_tokens", "_min_p", b"_min_p", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_task", b"_task", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "language", b"language", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "min_p", b"min_p", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "task", b"task", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_new_tokens", b"_max_new_tokens", "_min_new_tokens", b"_min_new_tokens", "_min_p", b"_min_p", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "min_p", b"min_p", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language", b"_language", "_max_new_tokens", b"_max_new_tokens", "_min_new_tokens", b"_min_new_tokens", "_min_p", b"_min_p", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_task", b"_task", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "language", b"language", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "min_p", b"min_p", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "task", b"task", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
+    _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015
     _WhichOneofReturnType__max_new_tokens: _TypeAlias = _typing.Literal["max_new_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_new_tokens: _TypeAlias = _typing.Literal["_max_new_tokens", b"_max_new_tokens"]  # noqa: Y015
     _WhichOneofReturnType__min_new_tokens: _TypeAlias = _typing.Literal["min_new_tokens"]  # noqa: Y015
@@ -499,12 +597,16 @@ class GenerationSettings(_message.Message):
     _WhichOneofArgType__repetition_penalty: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__task: _TypeAlias = _typing.Literal["task"]  # noqa: Y015
+    _WhichOneofArgType__task: _TypeAlias = _typing.Literal["_task", b"_task"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
     _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
     _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__language) -> _WhichOneofReturnType__language | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_new_tokens) -> _WhichOneofReturnType__max_new_tokens | None: ...
     @_typing.overload
@@ -515,6 +617,8 @@ class GenerationSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__repetition_penalty) -> _WhichOneofReturnType__repetition_penalty | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__task) -> _WhichOneofReturnType__task | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
     @_typing.overload
@@ -544,6 +648,7 @@ class Input(_message.Message):
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     CRC32_FIELD_NUMBER: _builtins.int
+    NUM_TILES_FIELD_NUMBER: _builtins.int
     modality: Global___Modality.ValueType
     input_key: _builtins.bytes
     """32 bytes: SHA-256 of the caller's bytes and of the preprocessing digest; empty: do not look in the cache"""
@@ -561,6 +666,8 @@ class Input(_message.Message):
     """the whole payload if it is at most Limits.max_inline_bytes, else empty: Chunks follow"""
     crc32: _builtins.int
     """of the whole payload"""
+    num_tiles: _builtins.int
+    """of a chain whose inputs are tiled: how many tiles of a picture, or windows of a sound, lie behind one"""
     @_builtins.property
     def image(self) -> Global___ImageSize: ...
     @_builtins.property
@@ -590,10 +697,11 @@ class Input(_message.Message):
         total_bytes: _builtins.int = ...,
         payload: _builtins.bytes = ...,
         crc32: _builtins.int = ...,
+        num_tiles: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "image", b"image", "size", b"size", "text", b"text", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "codec_id", b"codec_id", "crc32", b"crc32", "image", b"image", "input_key", b"input_key", "modality", b"modality", "payload", b"payload", "setting", b"setting", "shape_id", b"shape_id", "size", b"size", "split_point", b"split_point", "tensors", b"tensors", "text", b"text", "total_bytes", b"total_bytes", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "codec_id", b"codec_id", "crc32", b"crc32", "image", b"image", "input_key", b"input_key", "modality", b"modality", "num_tiles", b"num_tiles", "payload", b"payload", "setting", b"setting", "shape_id", b"shape_id", "size", b"size", "split_point", b"split_point", "tensors", b"tensors", "text", b"text", "total_bytes", b"total_bytes", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_size: _TypeAlias = _typing.Literal["image", "audio", "video", "text"]  # noqa: Y015
     _WhichOneofArgType_size: _TypeAlias = _typing.Literal["size", b"size"]  # noqa: Y015
@@ -632,7 +740,7 @@ class AudioSize(_message.Message):
     SAMPLES_FIELD_NUMBER: _builtins.int
     SAMPLE_RATE_HZ_FIELD_NUMBER: _builtins.int
     samples: _builtins.int
-    """per channel; at least 1"""
+    """at least 1"""
     sample_rate_hz: _builtins.int
     """1 to 768000"""
     def __init__(
@@ -851,6 +959,7 @@ class Down(_message.Message):
     LOAD_FIELD_NUMBER: _builtins.int
     GO_AWAY_FIELD_NUMBER: _builtins.int
     PONG_FIELD_NUMBER: _builtins.int
+    EMBEDDED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -871,6 +980,8 @@ class Down(_message.Message):
     def go_away(self) -> Global___GoAway: ...
     @_builtins.property
     def pong(self) -> Global___Pong: ...
+    @_builtins.property
+    def embedded(self) -> Global___Embedded: ...
     def __init__(
         self,
         *,
@@ -884,12 +995,13 @@ class Down(_message.Message):
         load: Global___Load | None = ...,
         go_away: Global___GoAway | None = ...,
         pong: Global___Pong | None = ...,
+        embedded: Global___Embedded | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "deltas", b"deltas", "done", b"done", "failed", b"failed", "go_away", b"go_away", "have", b"have", "load", b"load", "message", b"message", "need", b"need", "pong", b"pong", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "deltas", b"deltas", "done", b"done", "embedded", b"embedded", "failed", b"failed", "go_away", b"go_away", "have", b"have", "load", b"load", "message", b"message", "need", b"need", "pong", b"pong", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "deltas", b"deltas", "done", b"done", "failed", b"failed", "go_away", b"go_away", "have", b"have", "load", b"load", "message", b"message", "need", b"need", "pong", b"pong", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "deltas", b"deltas", "done", b"done", "embedded", b"embedded", "failed", b"failed", "go_away", b"go_away", "have", b"have", "load", b"load", "message", b"message", "need", b"need", "pong", b"pong", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "have", "need", "ack", "deltas", "done", "failed", "load", "go_away", "pong"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "have", "need", "ack", "deltas", "done", "failed", "load", "go_away", "pong", "embedded"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -1156,6 +1268,86 @@ class Delta(_message.Message):
 Global___Delta: _TypeAlias = Delta  # noqa: Y015
 
 @_typing.final
+class Embedded(_message.Message):
+    """What an Open with Embed asked for; Done follows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VECTORS_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    NUM_INDEXED_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    num_indexed: _builtins.int
+    """items in the index after an add, or when it was searched"""
+    @_builtins.property
+    def vectors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Vector]:
+        """one per input, in their order, if neither add nor search was asked for"""
+
+    @_builtins.property
+    def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
+        """of a search, the nearest first"""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        vectors: _abc.Iterable[Global___Vector] | None = ...,
+        hits: _abc.Iterable[Global___Hit] | None = ...,
+        num_indexed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "num_indexed", b"num_indexed", "request_id", b"request_id", "vectors", b"vectors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Embedded: _TypeAlias = Embedded  # noqa: Y015
+
+@_typing.final
+class Vector(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOAT32_FIELD_NUMBER: _builtins.int
+    float32: _builtins.bytes
+    """little-endian numbers of length 1 together (cosine similarity is their product); at most 65536 bytes"""
+    def __init__(
+        self,
+        *,
+        float32: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["float32", b"float32"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Vector: _TypeAlias = Vector  # noqa: Y015
+
+@_typing.final
+class Hit(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    similarity: _builtins.float
+    """cosine, -1 to 1"""
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        similarity: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "similarity", b"similarity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hit: _TypeAlias = Hit  # noqa: Y015
+
+@_typing.final
 class Done(_message.Message):
     """The request ended well."""
 
@@ -1412,16 +1604,24 @@ class Model(_message.Message):
     BUNDLE_DIGEST_FIELD_NUMBER: _builtins.int
     CHAINS_FIELD_NUMBER: _builtins.int
     DEFAULT_ARM_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
+    DECODING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """at most 256 characters"""
     bundle_digest: _builtins.str
     """64 hex digits"""
+    shape: _builtins.str
+    """"generator", "encoder-decoder" or "dual encoder" """
+    decoding: _builtins.str
+    """how sequences decode: "batched" or "one by one"; empty if it generates nothing"""
     @_builtins.property
     def chains(self) -> _containers.RepeatedCompositeFieldContainer[Global___Chain]:
         """one per modality and input shape; at most 256"""
 
     @_builtins.property
-    def default_arm(self) -> Global___Arm: ...
+    def default_arm(self) -> Global___Arm:
+        """of its first chain"""
+
     def __init__(
         self,
         *,
@@ -1429,10 +1629,12 @@ class Model(_message.Message):
         bundle_digest: _builtins.str = ...,
         chains: _abc.Iterable[Global___Chain] | None = ...,
         default_arm: Global___Arm | None = ...,
+        shape: _builtins.str = ...,
+        decoding: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["default_arm", b"default_arm"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "chains", b"chains", "default_arm", b"default_arm", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "chains", b"chains", "decoding", b"decoding", "default_arm", b"default_arm", "name", b"name", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1448,6 +1650,7 @@ class Chain(_message.Message):
     INPUT_SHAPE_FIELD_NUMBER: _builtins.int
     SPLIT_POINTS_FIELD_NUMBER: _builtins.int
     TAIL_BATCHING_FIELD_NUMBER: _builtins.int
+    DEFAULT_ARM_FIELD_NUMBER: _builtins.int
     modality: Global___Modality.ValueType
     tail_batching: _builtins.str
     """"vmap", "dynamic" or "one by one" """
@@ -1457,6 +1660,8 @@ class Chain(_message.Message):
     def split_points(self) -> _containers.RepeatedCompositeFieldContainer[Global___SplitPoint]:
         """indices 0 to n; at most 4097"""
 
+    @_builtins.property
+    def default_arm(self) -> Global___Arm: ...
     def __init__(
         self,
         *,
@@ -1464,10 +1669,11 @@ class Chain(_message.Message):
         input_shape: Global___InputShape | None = ...,
         split_points: _abc.Iterable[Global___SplitPoint] | None = ...,
         tail_batching: _builtins.str = ...,
+        default_arm: Global___Arm | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["input_shape", b"input_shape"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default_arm", b"default_arm", "input_shape", b"input_shape"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_shape", b"input_shape", "modality", b"modality", "split_points", b"split_points", "tail_batching", b"tail_batching"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_arm", b"default_arm", "input_shape", b"input_shape", "modality", b"modality", "split_points", b"split_points", "tail_batching", b"tail_batching"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1481,15 +1687,21 @@ class InputShape(_message.Message):
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
     TENSOR_FIELD_NUMBER: _builtins.int
+    IS_TILED_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
     shape_id: _builtins.str
     """at most 64 characters"""
     width: _builtins.int
     """pixels of the pictures that take this shape; absent: any"""
     height: _builtins.int
     """pixels; absent: any"""
+    is_tiled: _builtins.bool
+    """an input is one or more of these, see Input.num_tiles"""
+    samples: _builtins.int
+    """of the sounds that take this shape, which shorter ones are padded to; absent: any"""
     @_builtins.property
     def tensor(self) -> Global___TensorSpec:
-        """what preprocessing makes"""
+        """the first that preprocessing makes; split point 0 lists all"""
 
     def __init__(
         self,
@@ -1498,17 +1710,23 @@ class InputShape(_message.Message):
         width: _builtins.int | None = ...,
         height: _builtins.int | None = ...,
         tensor: Global___TensorSpec | None = ...,
+        is_tiled: _builtins.bool = ...,
+        samples: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_width", b"_width", "height", b"height", "tensor", b"tensor", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_samples", b"_samples", "_width", b"_width", "height", b"height", "samples", b"samples", "tensor", b"tensor", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_width", b"_width", "height", b"height", "shape_id", b"shape_id", "tensor", b"tensor", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_samples", b"_samples", "_width", b"_width", "height", b"height", "is_tiled", b"is_tiled", "samples", b"samples", "shape_id", b"shape_id", "tensor", b"tensor", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__height: _TypeAlias = _typing.Literal["height"]  # noqa: Y015
     _WhichOneofArgType__height: _TypeAlias = _typing.Literal["_height", b"_height"]  # noqa: Y015
+    _WhichOneofReturnType__samples: _TypeAlias = _typing.Literal["samples"]  # noqa: Y015
+    _WhichOneofArgType__samples: _TypeAlias = _typing.Literal["_samples", b"_samples"]  # noqa: Y015
     _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
     _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__height) -> _WhichOneofReturnType__height | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__samples) -> _WhichOneofReturnType__samples | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...
 
@@ -1625,10 +1843,13 @@ class CodecInfo(_message.Message):
     CODEC_ID_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
     LOSSLESS_FIELD_NUMBER: _builtins.int
+    MEDIA_FIELD_NUMBER: _builtins.int
     codec_id: _builtins.str
     """"int8+zstd"; at most 64 characters"""
     lossless: _builtins.bool
     """bit-equal after decoding"""
+    media: Global___Modality.ValueType
+    """a media codec of this modality, for split point 0 alone; unspecified: a codec of tensors"""
     @_builtins.property
     def settings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """the first is the default; [""] if there is nothing to set; at most 64"""
@@ -1639,10 +1860,11 @@ class CodecInfo(_message.Message):
         codec_id: _builtins.str = ...,
         settings: _abc.Iterable[_builtins.str] | None = ...,
         lossless: _builtins.bool = ...,
+        media: Global___Modality.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec_id", b"codec_id", "lossless", b"lossless", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec_id", b"codec_id", "lossless", b"lossless", "media", b"media", "settings", b"settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

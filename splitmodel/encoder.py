@@ -1,0 +1,90 @@
+"""A traced encoder: its chain, and how the chain's last tensors become what the encoder returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from splitmodel.chain import Chain
+from wire.modality import Modality
+from wire.sizes import Size
+
+# Parts of an encoder's output that nothing behind it reads.
+_INNER_OUTPUTS = ("last_hidden_state", "hidden_states", "attentions")
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInput:
+    """What the model's processor makes of one input for its encoder."""
+
+    content: dict[str, Tensor]  # what crosses split point 0; several tiles lie along `tile_axis`
+    constants: dict[str, Tensor]  # what follows from the input's size
+
+    def tiles(self, axis: int | None) -> list[EncoderInput]:
+        """Each tile by itself; all of it where nothing is tiled."""
+        if axis is None:
+            return [self]
+        count = next(iter(self.content.values())).shape[axis]
+        return [EncoderInput(_at(self.content, axis, i), _at(self.constants, axis, i)) for i in range(count)]
+
+
+def _at(tensors: Mapping[str, Tensor], axis: int, index: int) -> dict[str, Tensor]:
+    return {
+        key: value.narrow(axis, index, 1) if value.dim() > axis else value for key, value in tensors.items()
+    }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoder:
+    """One encoder at one input shape."""
+
+    modality: Modality
+    shape_id: str
+    size: Size | None  # of the inputs that have this shape; None: all have
+    tile_axis: int | None  # along which the processor lays tiles; None: an input is one
+    chain: Chain
+    output_type: type
+    output_spec: pytree.TreeSpec
+
+    def output(self, ends: Sequence[Tensor]) -> dict[str, Any]:
+        """The encoder's output for the chain's last tensors."""
+        leaves = self.chain.outputs_in_order(ends)
+        kept: dict[str, Any] = pytree.tree_unflatten(leaves, self.output_spec)
+        return kept
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """One input of a request behind its chain: the last tensors of every tile."""
+
+    encoder: Encoder
+    tiles: list[list[Tensor]]
+    size: Size
+
+    @property
+    def is_finite(self) -> bool:
+        tensors = (tensor for tile in self.tiles for tensor in tile if tensor.is_floating_point())
+        return all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
+def read_outputs(output: Mapping[str, Any], inner: Sequence[str] = _INNER_OUTPUTS) -> dict[str, Any]:
+    """The parts of an encoder's output that something behind it reads."""
+    return {key: value for key, value in output.items() if key not in inner and value is not None}
+
+
+def join(outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The output that an encoder gives for several inputs, or tiles, from those for each."""
+    if len(outputs) == 1:
+        return dict(outputs[0])
+    return {key: _join([output[key] for output in outputs]) for key in outputs[0]}
+
+
+def _join(values: Sequence[Any]) -> Any:
+    if isinstance(values[0], Tensor):
+        return torch.cat(list(values))
+    return type(values[0])(one for value in values for one in value)

@@ -1,0 +1,23 @@
+"""The recipe by which a device prepares media for an encoder, of whichever modality."""
+
+from __future__ import annotations
+
+from splitmodel.adapters.base import Adapter
+from splitmodel.encoder import Encoder
+from splitmodel.picture_recipe import picture_recipe
+from splitmodel.text_recipe import text_recipe
+from wire.chain_entries import Preprocessing
+from wire.errors import BadInput
+
+
+def recipe_of(adapter: Adapter, encoder: Encoder) -> tuple[Preprocessing, dict[str, bytes]]:
+    """The recipe, and the bundle's files that it needs; raises BadInput for a processor that none expresses."""
+    processing = adapter.processing
+    match encoder.modality:
+        case "image":
+            return picture_recipe(processing.image_processor), {}
+        case "text":
+            has_mask = len(encoder.chain.split_points[0].tensors) > 1
+            return text_recipe(processing.tokenizer, processing.text_length, has_mask)
+        case _:
+            raise BadInput(f"{encoder.modality} is not served yet")
