@@ -71,6 +71,13 @@ def partition(
         Path | None,
         typer.Option(help="A folder of pictures like those to be asked about; made ones by default."),
     ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A size of pictures to list, such as 640x480, where the model makes another input of every size; "
+            "may be given several times."
+        ),
+    ] = None,
     name: Annotated[
         str, typer.Option(help="The name to serve it under; the checkpoint's own by default.")
     ] = "",
@@ -85,7 +92,9 @@ def partition(
     """
     from cleave.make_bundle import make_bundle
 
-    if not make_bundle(model, out, calibration=calibration, name=name, verify=verify, as_json=as_json):
+    if not make_bundle(
+        model, out, calibration=calibration, sizes=size or (), name=name, verify=verify, as_json=as_json
+    ):
         raise typer.Exit(1)
 
 

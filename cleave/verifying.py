@@ -1,44 +1,43 @@
 """Head + tail against the whole: both halves in one process, joined by the bytes that would cross the network.
 
-The comparison must be able to fail: before anything is compared, zeroed features and another picture's features
+The comparison must be able to fail: before anything is compared, zeroed features and another input's features
 have to change the tokens.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from cleave.assets import resolve_model
+from cleave.halves import Generated, Halves, make_heads
 from cleave.terminal import Report, print_table, progress_bars
-from cloud_node.serving import serve
-from edge_node.head import Head
-from edge_node.preprocess import preprocess
-from partitioner.partition import Partitioned
-from partitioner.pictures import made_pictures
-from splitmodel.adapters.generator import Encoder, GeneratorWithEncoders
+from cloud_node.serving import open_bundle, trace_bundle
+from partitioner.samples import fitted, made_samples
+from splitmodel.adapters.find import adapter_for
+from splitmodel.encoder import Encoded
 from splitmodel.equality import MAX_TIES_PER_TOKEN, Comparison, compare
 from splitmodel.loading import load
-from splitmodel.tensors import from_numpy
-from wire.codecs import decode, encode, parse_codec
+from splitmodel.media import Media, MediaInput
 from wire.errors import ModelFailed
-from wire.manifest import Manifest
+from wire.manifest import Chain
 
 PROMPTS = ("What is this?", "Describe the picture.", "Where is it, and what colour?")
+# Embeddings have length 1: what float32 may round to in another order of sums.
+EMBEDDING_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
 class SplitResult:
-    """One split point over all inputs."""
+    """One split point of one chain over all inputs."""
 
+    chain: str
     split_point: int
     label: str
     num_inputs: int
@@ -77,94 +76,106 @@ class Verification:
         return {"splits": splits, "ok": self.is_ok}
 
 
-@dataclass(frozen=True, slots=True)
-class Halves:
-    """A model in both halves, and whole."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """One input and what is asked about it; nothing where the model takes no prompt."""
 
-    adapter: GeneratorWithEncoders
-    encoder: Encoder
-    manifest: Manifest
-    head: Head
-
-    def head_features(self, picture: Image.Image, split_point: int) -> list[torch.Tensor]:
-        """Device's preprocessing and head, the lossless codec's bytes, and what the cloud decodes from them."""
-        specs = self.encoder.chain.split_points[split_point].tensors
-        arrays = self.head.run(preprocess(self.manifest.preprocessing, picture), split_point)
-        codec = parse_codec("raw")
-        payloads = encode(codec, arrays, specs)
-        sizes = [len(payload) for payload in payloads]
-        decoded = decode(codec, memoryview(b"".join(payloads)), sizes, specs)
-        return [from_numpy(array, spec) for array, spec in zip(decoded, specs, strict=True)]
-
-    def split(self, picture: Image.Image, prompt: str, split_point: int, num_tokens: int) -> Generated:
-        features = self.encoder.chain.run(self.head_features(picture, split_point), split_point)
-        return self.generate_from(features, picture, prompt, num_tokens)
-
-    def generate_from(
-        self, features: Sequence[torch.Tensor], picture: Image.Image, prompt: str, num_tokens: int
-    ) -> Generated:
-        inputs = self.adapter.split_inputs(self.encoder, features, prompt, picture.width, picture.height)
-        return _generate(self.adapter, inputs, num_tokens)
-
-    def whole(self, picture: Image.Image, prompt: str, num_tokens: int) -> Generated:
-        return _generate(self.adapter, self.adapter.whole_inputs(prompt, picture), num_tokens)
+    media: Media
+    prompt: str
 
 
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """Greedy tokens and the logits that chose them."""
-
-    tokens: list[int]
-    logits: np.ndarray[tuple[int, ...], np.dtype[np.float32]]  # [tokens, vocabulary]
-
-
-def verify_halves(made: Partitioned, num_inputs: int, num_tokens: int, progress: Report) -> Verification:
-    """Verifies a bundle that was just made, with the model that it was made of."""
-    head = Head(made.folder, made.manifest.chains[0])
-    halves = Halves(made.adapter, made.encoder, made.manifest, head)
-    pictures = made_pictures(num_inputs, seed=1000)
-    questions = [(picture, PROMPTS[i % len(PROMPTS)]) for i, picture in enumerate(pictures)]
-    return verify_on(halves, questions, num_tokens, progress)
+def make_questions(halves: Halves, chain: Chain, count: int, seed: int) -> list[Question]:
+    """Made inputs of the chain's size, none of them traced, the first constant."""
+    processing = halves.adapter.processing
+    size = halves.encoders[chain.chain_id].size
+    samples = made_samples(chain.modality, count, processing.rate_hz, seed)
+    return [
+        Question(fitted(media, size), PROMPTS[i % len(PROMPTS)] if processing.takes_prompt else "")
+        for i, media in enumerate(samples)
+    ]
 
 
-def verify_on(
-    halves: Halves, questions: Sequence[tuple[Image.Image, str]], num_tokens: int, progress: Report
+def verify_halves(
+    halves: Halves, num_inputs: int, num_tokens: int, progress: Report, seed: int = 1000
 ) -> Verification:
-    """Compares on these pictures and prompts; raises ModelFailed where features change no token."""
-    references = [halves.whole(picture, prompt, num_tokens) for picture, prompt in questions]
-    _require_sensitive(halves, questions, num_tokens)
-    points = halves.encoder.chain.split_points
-    results = []
-    for point in points:
+    """Every chain on made inputs; raises ModelFailed where features change no token."""
+    total = sum(len(chain.split_points) for chain in halves.manifest.chains)
+    splits: list[SplitResult] = []
+    for chain in halves.manifest.chains:
+        questions = make_questions(halves, chain, num_inputs, seed)
+        for split in verify_chain(halves, chain, questions, num_tokens):
+            splits.append(split)
+            progress("verify", len(splits), total)
+    return Verification(tuple(splits))
+
+
+def verify_chain(
+    halves: Halves, chain: Chain, questions: Sequence[Question], num_tokens: int
+) -> Iterator[SplitResult]:
+    """Compares at every split point of one chain; raises ModelFailed where features change no token."""
+    references = [
+        halves.whole([MediaInput(chain.modality, one.media)], one.prompt, num_tokens) for one in questions
+    ]
+    _require_sensitive(halves, chain, questions, num_tokens)
+    for point in chain.split_points:
         compared: list[Comparison] = []
-        for (picture, prompt), reference in zip(questions, references, strict=True):
-            got = halves.split(picture, prompt, point.index, num_tokens)
-            compared.append(compare(reference.tokens, got.tokens, reference.logits, got.logits))
-        results.append(_summarise(point.index, point.label, compared))
-        progress("verify", point.index + 1, len(points))
-    return Verification(tuple(results))
+        for question, reference in zip(questions, references, strict=True):
+            encoded = halves.encoded(chain, question.media, point.index)
+            compared.append(_compare(reference, halves.split([encoded], question.prompt, num_tokens)))
+        yield _summarise(chain.chain_id, point.index, point.label, compared)
 
 
-def _require_sensitive(halves: Halves, questions: Sequence[tuple[Image.Image, str]], num_tokens: int) -> None:
+def _compare(reference: Generated, got: Generated) -> Comparison:
+    if reference.tokens or got.tokens:
+        return compare(reference.tokens, got.tokens, reference.logits, got.logits)
+    error = float(np.abs(reference.logits - got.logits).max())
+    return Comparison(error <= EMBEDDING_TOLERANCE, False, 0, error)
+
+
+def _differs(left: Generated, right: Generated) -> bool:
+    """Other tokens; of embeddings, other ones by much more than rounding."""
+    if left.tokens or right.tokens:
+        return left.tokens != right.tokens
+    return float(np.abs(left.logits - right.logits).max()) > 100 * EMBEDDING_TOLERANCE
+
+
+def _require_sensitive(halves: Halves, chain: Chain, questions: Sequence[Question], num_tokens: int) -> None:
     """Equal tokens prove nothing of a model that answers the same whatever it sees."""
-    ends = [halves.encoder.chain.run(halves.head_features(picture, 0), 0) for picture, _ in questions]
+    ends = [halves.encoded(chain, question.media, 0) for question in questions]
     zeroed, others = 0, 0
-    for index, (picture, prompt) in enumerate(questions):
-        own = halves.generate_from(ends[index], picture, prompt, num_tokens)
-        nothing = [torch.zeros_like(tensor) for tensor in ends[index]]
-        zeroed += halves.generate_from(nothing, picture, prompt, num_tokens).tokens != own.tokens
-        another = ends[(index + 1) % len(ends)]
-        others += halves.generate_from(another, picture, prompt, num_tokens).tokens != own.tokens
+    for index, question in enumerate(questions):
+        own, nothing, another = (
+            halves.split([_with_tiles(ends[index], end)], question.prompt, num_tokens)
+            for end in (ends[index], _zeroed(ends[index]), _fitting(ends, index))
+        )
+        zeroed += _differs(own, nothing)
+        others += _differs(own, another)
     if not zeroed or not others:
-        what = "zeroed features" if not zeroed else "another picture's features"
+        what = "zeroed features" if not zeroed else "another input's features"
         raise ModelFailed(
             f"{what} change no token of {len(questions)} answers, so comparing tokens would prove nothing; give "
-            "pictures and questions whose answers depend on the picture"
+            "inputs and questions whose answers depend on the input"
         )
 
 
-def _summarise(split_point: int, label: str, compared: Sequence[Comparison]) -> SplitResult:
+def _with_tiles(own: Encoded, other: Encoded) -> Encoded:
+    return Encoded(own.encoder, other.tiles, own.size)
+
+
+def _zeroed(encoded: Encoded) -> Encoded:
+    tiles = [[torch.zeros_like(tensor) for tensor in tile] for tile in encoded.tiles]
+    return Encoded(encoded.encoder, tiles, encoded.size)
+
+
+def _fitting(ends: Sequence[Encoded], index: int) -> Encoded:
+    """Of the others, the next with as many tiles; its own where there is none."""
+    others = [*ends[index + 1 :], *ends[:index]]
+    return next((one for one in others if len(one.tiles) == len(ends[index].tiles)), ends[index])
+
+
+def _summarise(chain: str, split_point: int, label: str, compared: Sequence[Comparison]) -> SplitResult:
     return SplitResult(
+        chain=chain,
         split_point=split_point,
         label=label,
         num_inputs=len(compared),
@@ -175,25 +186,11 @@ def _summarise(split_point: int, label: str, compared: Sequence[Comparison]) -> 
     )
 
 
-def _generate(adapter: GeneratorWithEncoders, inputs: Mapping[str, Any], num_tokens: int) -> Generated:
-    prompt_tokens = inputs["input_ids"].shape[1]
-    output = adapter.generate(
-        inputs, max_new_tokens=num_tokens, do_sample=False, output_logits=True, return_dict_in_generate=True
-    )
-    tokens = output.sequences[0, prompt_tokens:].tolist()
-    return Generated(tokens, torch.stack([row[0].float() for row in output.logits]).cpu().numpy())
-
-
 def verify_and_print(bundle: Path, model: str, num_inputs: int, num_tokens: int, *, as_json: bool) -> bool:
     """`cleave verify`: True where every split point gives the whole model's tokens."""
-    served, runner = serve(load(resolve_model(model)), bundle)
-    halves = Halves(
-        runner.preparer.adapter, runner.preparer.encoder, served.manifest, Head(bundle, served.chain)
-    )
-    pictures = made_pictures(num_inputs, seed=2000)
-    questions = [(picture, PROMPTS[i % len(PROMPTS)]) for i, picture in enumerate(pictures)]
     with progress_bars() as progress:
-        result = verify_on(halves, questions, num_tokens, progress)
+        halves = load_halves(bundle, model)
+        result = verify_halves(halves, num_inputs, num_tokens, progress, seed=2000)
     if as_json:
         print(json.dumps(result.to_dict()))
     else:
@@ -201,14 +198,25 @@ def verify_and_print(bundle: Path, model: str, num_inputs: int, num_tokens: int,
     return result.is_ok
 
 
+def load_halves(bundle: Path, model: str) -> Halves:
+    """Both halves of a bundle on disk; raises IncompatibleBundle where it was made of other weights."""
+    manifest, _ = open_bundle(bundle)
+    adapter = adapter_for(load(resolve_model(model)))
+    encoders = trace_bundle(manifest, adapter, bundle)
+    return Halves(adapter, encoders, manifest, make_heads(bundle, manifest), bundle)
+
+
 def print_verification(result: Verification) -> None:
-    rows = [
-        (s.split_point, s.label, s.num_inputs, s.num_equal, s.num_ties, s.num_tokens, f"{s.max_logit_error:.2g}",
-         "ok" if s.is_ok else "DIFFERS")
-        for s in result.splits
-    ]  # fmt: skip
-    columns = ("split", "label", "inputs", "equal", "ties", "tokens", "largest logit error", "")
-    print_table("head + tail against the whole, lossless codec", columns, rows)
+    """One table per chain."""
+    for chain in dict.fromkeys(split.chain for split in result.splits):
+        rows = [
+            (s.split_point, s.label, s.num_inputs, s.num_equal, s.num_ties, s.num_tokens, f"{s.max_logit_error:.2g}",
+             "ok" if s.is_ok else "DIFFERS")
+            for s in result.splits
+            if s.chain == chain
+        ]  # fmt: skip
+        columns = ("split", "label", "inputs", "equal", "ties", "tokens", "largest logit error", "")
+        print_table(f"{chain}: head + tail against the whole, lossless codec", columns, rows)
     print(
         "head + tail gives the whole model's tokens"
         if result.is_ok
