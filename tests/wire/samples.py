@@ -5,22 +5,25 @@ from pathlib import Path
 
 from wire.manifest import (
     Arm,
-    CenterCrop,
     Chain,
     CodecEntry,
     FileEntry,
-    ImagePreprocessing,
     InputShape,
     Manifest,
-    Normalize,
-    Pad,
     Probe,
-    Rescale,
-    Resize,
-    ResizeShortestEdge,
+    ProbeItem,
     SplitPoint,
     Stage,
     TensorEntry,
+)
+from wire.preprocessing import (
+    CenterCrop,
+    ImagePreprocessing,
+    Normalize,
+    Pad,
+    Rescale,
+    Resize,
+    ResizeShortestEdge,
 )
 
 CONTENTS = {
@@ -47,7 +50,9 @@ def make_chain(shape_id: str = "32x32") -> Chain:
     mask = TensorEntry("mask", "bool", [1, 16])
     return Chain(
         modality="image",
-        input_shape=InputShape(shape_id, None, None, pixels),
+        input_shape=InputShape(shape_id, [pixels]),
+        preprocessing=PREPROCESSING,
+        preprocessing_digest=PREPROCESSING.digest(),
         split_points=[
             SplitPoint(0, "input", [pixels], 12288),
             SplitPoint(1, "encoder.layers.0", [features, mask], 528, stage_macs=1000),
@@ -58,21 +63,22 @@ def make_chain(shape_id: str = "32x32") -> Chain:
             CodecEntry(0, "jpeg:85", payload_bytes=700, faithfulness=0.03, tolerance=0.1),
             CodecEntry(1, "int8:token+zstd", payload_bytes=150, faithfulness=0.01, tolerance=0.02),
         ],
+        default_arm=Arm(1, "int8:token+zstd"),
     )
 
 
 def make_manifest() -> Manifest:
     """A manifest that lists `CONTENTS`."""
     return Manifest(
-        format_version=1,
+        format_version=2,
         model="sample/tiny",
         architecture="TinyForConditionalGeneration",
+        shape="generator",
         weights_digest="ab" * 32,
-        preprocessing_digest=PREPROCESSING.digest(),
-        preprocessing=PREPROCESSING,
         chains=[make_chain()],
-        default_arm=Arm("image", "32x32", 1, "int8:token+zstd"),
-        probe=Probe("probe/probe.safetensors", ["What is this?"], tolerance=1e-5),
+        probe=Probe(
+            "probe/probe.safetensors", [ProbeItem("image", "32x32", "What is this?")], tolerance=1e-5
+        ),
         files=[
             FileEntry(path, len(content), sha256(content).hexdigest()) for path, content in CONTENTS.items()
         ],

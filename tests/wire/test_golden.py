@@ -8,6 +8,7 @@ from google.protobuf import text_format
 
 from tests.golden.wire.make import CODECS, HERE, MESSAGES, codec_cases, covered_fields, message_classes
 from wire.codecs import find_codec
+from wire.errors import IncompatibleBundle
 from wire.keys import feature_key, input_key
 from wire.manifest import bundle_digest, dump_manifest, load_manifest
 from wire.tensors import DType, TensorSpec
@@ -42,10 +43,15 @@ def test_every_codec_has_golden_bytes() -> None:
     assert missing == [], "run python -m tests.golden.wire.make"
 
 
-def test_manifest_of_format_1_loads_and_is_written_again_with_the_same_bytes() -> None:
-    data = (HERE / "manifest.1.json").read_bytes()
+def test_manifest_of_format_2_loads_and_is_written_again_with_the_same_bytes() -> None:
+    data = (HERE / "manifest.2.json").read_bytes()
     assert dump_manifest(load_manifest(data)) == data
-    assert bundle_digest(data) == "78316d4a85fe3d512c8da3bf1061b41ac6a5352ea6d40486b8edc3d92c4c8da1"
+    assert bundle_digest(data) == "7597e17731d309f4a1ee7837563f7ff7015d3e59dff37e95bed52d4e61e2b3af"
+
+
+def test_manifest_of_format_1_is_refused_with_both_versions() -> None:
+    with pytest.raises(IncompatibleBundle, match="has format version 1; this program reads 2"):
+        load_manifest((HERE / "manifest.1.json").read_bytes())
 
 
 def test_keys_stay_the_same() -> None:

@@ -18,15 +18,8 @@ from wire.errors import (
     UnknownSplitPoint,
 )
 from wire.limits import MAX_MANIFEST_BYTES
-from wire.manifest import (
-    ImagePreprocessing,
-    Normalize,
-    Rescale,
-    TensorEntry,
-    bundle_digest,
-    dump_manifest,
-    load_manifest,
-)
+from wire.manifest import TensorEntry, bundle_digest, dump_manifest, load_manifest
+from wire.preprocessing import ImagePreprocessing, Normalize, Rescale
 from wire.tensors import DType, TensorSpec
 
 
@@ -99,12 +92,20 @@ def test_unknown_split_point(index: int) -> None:
         ("missing field", lambda m: m.pop("probe"), MalformedMessage),
         ("wrong type", lambda m: m.update(model=3), MalformedMessage),
         ("string for a number", lambda m: m["chains"][0]["stages"][0].update(index="0"), MalformedMessage),
-        ("other version", lambda m: m.update(format_version=2), IncompatibleBundle),
+        ("other version", lambda m: m.update(format_version=3), IncompatibleBundle),
         ("version of another type", lambda m: m.update(format_version="1"), MalformedMessage),
-        ("digest mismatch", lambda m: m.update(preprocessing_digest="00" * 32), IncompatibleBundle),
+        (
+            "digest mismatch",
+            lambda m: m["chains"][0].update(preprocessing_digest="00" * 32),
+            IncompatibleBundle,
+        ),
         ("digest with newline", lambda m: m.update(weights_digest="ab" * 32 + "\n"), MalformedMessage),
         ("digest in capitals", lambda m: m.update(weights_digest="AB" * 32), MalformedMessage),
-        ("unknown step", lambda m: m["preprocessing"]["steps"][0].update(op="eval"), MalformedMessage),
+        (
+            "unknown step",
+            lambda m: m["chains"][0]["preprocessing"]["steps"][0].update(op="eval"),
+            MalformedMessage,
+        ),
         ("unknown modality", lambda m: m["chains"][0].update(modality="smell"), MalformedMessage),
         ("stage missing", lambda m: m["chains"][0]["stages"].pop(), MalformedMessage),
         ("gap in indices", lambda m: m["chains"][0]["stages"][1].update(index=2), MalformedMessage),
@@ -121,7 +122,14 @@ def test_unknown_split_point(index: int) -> None:
         ("stage not listed", lambda m: m["files"].pop(0), MalformedMessage),
         ("probe not listed", lambda m: m["files"].pop(2), MalformedMessage),
         ("path traversal", lambda m: m["files"][0].update(path="../x"), MalformedMessage),
-        ("default arm", lambda m: m["default_arm"].update(split_point=9), UnknownSplitPoint),
+        ("default arm", lambda m: m["chains"][0]["default_arm"].update(split_point=9), MalformedMessage),
+        ("shape", lambda m: m.update(shape="blob"), MalformedMessage),
+        ("probe of no chain", lambda m: m["probe"]["items"][0].update(shape_id="9"), BadInput),
+        (
+            "input shape",
+            lambda m: m["chains"][0]["input_shape"].update(tensors=[tensor(m)]),
+            MalformedMessage,
+        ),
     ],
 )
 def test_manifest_that_does_not_fit_is_refused(
@@ -150,8 +158,8 @@ def test_error_names_the_place() -> None:
         b"[]",
         b"{",
         b"\xff\xfe",
-        b'{"format_version": 1}',
-        b'{"format_version": 1, "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"format_version": 2}',
+        b'{"format_version": 2, "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         b'{"x":' * 100_000,
         b'{"format_version": ' + b"1" * 5000 + b"}",
     ],
