@@ -51,7 +51,7 @@ class Halves:
         )
 
     def boundary(self, chain: Chain, media: Media, split_point: int) -> list[list[torch.Tensor]]:
-        """Device's preprocessing and head, the lossless codec's bytes, and what the cloud decodes from them, by tile."""
+        """What the cloud decodes, tile by tile, of what the device prepared, ran through its head and coded losslessly."""
         arrays = preprocess(chain.preprocessing, media, self.folder)
         made = self.heads[chain.chain_id].run(arrays, split_point)
         is_tiled = chain.input_shape.is_tiled

@@ -15,7 +15,10 @@ def recipe_of(adapter: Adapter, encoder: Encoder) -> tuple[Preprocessing, dict[s
     processing = adapter.processing
     match encoder.modality:
         case "image":
-            return picture_recipe(processing.image_processor), {}
+            rank = len(encoder.chain.split_points[0].tensors[0].shape)
+            return picture_recipe(
+                processing.image_processor, rank, is_tiled=encoder.tile_axis is not None
+            ), {}
         case "text":
             has_mask = len(encoder.chain.split_points[0].tensors) > 1
             return text_recipe(processing.tokenizer, processing.text_length, has_mask)

@@ -10,6 +10,8 @@ from msgspec import Meta, Struct
 from wire.canonical import struct_digest
 
 _Pixels = Annotated[int, Meta(ge=1, le=65535)]
+_Area = Annotated[int, Meta(ge=1, le=2**32)]
+_NumTiles = Annotated[int, Meta(ge=1, le=64)]
 _Resample = Annotated[int, Meta(ge=0, le=5)]  # Pillow's numbers: 0 nearest, 2 bilinear, 3 bicubic
 _PerChannel = Annotated[list[float], Meta(min_length=1, max_length=4)]
 
@@ -60,13 +62,114 @@ class Normalize(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op",
     std: _PerChannel
 
 
-Step = Resize | ResizeShortestEdge | CenterCrop | Pad | Rescale | Normalize
+class ResizeLongestEdge(
+    Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="resize_longest_edge"
+):
+    """Keeps the aspect ratio: the longer edge becomes `longest_edge`, the shorter is rounded up to an even number."""
+
+    longest_edge: _Pixels
+    resample: _Resample
+
+
+class ResizeToMultiple(
+    Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="resize_to_multiple"
+):
+    """Each side up to the next multiple."""
+
+    multiple: _Pixels
+    resample: _Resample
+
+
+class ResizeWithin(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="resize_within"):
+    """Down to within a box where it is larger, keeping the aspect ratio; then each side up to the next multiple."""
+
+    height: _Pixels
+    width: _Pixels
+    multiple: _Pixels
+    resample: _Resample
+
+
+class ResizeToArea(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="resize_to_area"):
+    """Each side to the nearest multiple; further, keeping the aspect ratio, until the area is within bounds."""
+
+    multiple: _Pixels
+    min_pixels: _Area
+    max_pixels: _Area
+    resample: _Resample
+
+
+class Tiles(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="tiles"):
+    """Cut into tiles, row by row, with the whole picture brought to one tile behind them; one that fits stays whole."""
+
+    side: _Pixels
+    resample: _Resample
+
+
+class TilesOfBestRatio(
+    Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="tiles_of_best_ratio"
+):
+    """Brought to the grid of tiles nearest in aspect ratio, and cut; with several, the whole one behind them."""
+
+    height: _Pixels
+    width: _Pixels
+    min_tiles: _NumTiles
+    max_tiles: _NumTiles
+    resample: _Resample
+
+
+class TilesOfBestFit(
+    Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="tiles_of_best_fit"
+):
+    """Scaled into the listed size that wastes least, padded evenly with zeros, and cut; the whole one before them."""
+
+    sizes: Annotated[list[tuple[_Pixels, _Pixels]], Meta(min_length=1, max_length=256)]  # height, width
+    side: _Pixels
+    height: _Pixels  # of the whole one
+    width: _Pixels
+    resample: _Resample
+
+
+class Patches(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="patches"):
+    """Flat patches, [patches, channels x frames x size^2]; those of `merge` x `merge` behind one another."""
+
+    size: _Pixels
+    merge: _Pixels
+    frames: Annotated[int, Meta(ge=1, le=16)]  # the picture, repeated
+
+
+Step = (
+    Resize
+    | ResizeShortestEdge
+    | ResizeLongestEdge
+    | ResizeToMultiple
+    | ResizeWithin
+    | ResizeToArea
+    | CenterCrop
+    | Pad
+    | Tiles
+    | TilesOfBestRatio
+    | TilesOfBestFit
+    | Rescale
+    | Normalize
+    | Patches
+)
+TILING = (Tiles, TilesOfBestRatio, TilesOfBestFit)
 
 
 class ImagePreprocessing(Struct, frozen=True, forbid_unknown_fields=True, tag_field="modality", tag="image"):
-    """Steps executed in order on an RGB picture, uint8 [height, width, 3]; the result is [1, 3, h, w]."""
+    """Steps executed in order on an RGB picture, uint8 [height, width, 3]; on every tile, once there are tiles.
+
+    The result is float32 [1, ..., channels, height, width] with `leading_axes` ones in front; or the patches. Tiles
+    lie along a first axis of their own, or behind the ones where they go through the encoder `together`.
+    """
 
     steps: Annotated[list[Step], Meta(max_length=32)]
+    leading_axes: Annotated[int, Meta(ge=0, le=4)] = 1
+    together: bool = False
+
+    @property
+    def makes_tiles(self) -> bool:
+        return any(isinstance(step, TILING) for step in self.steps)
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON: 64 hex digits."""
