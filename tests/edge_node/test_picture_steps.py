@@ -78,7 +78,7 @@ def test_tiles_are_the_processors_own_along_a_first_axis(kind: str) -> None:
         made = picture_tensor(recipe, picture)
         assert np.array_equal(np.concatenate(list(made), axis=axis), reference), picture.size
         counts.add(len(made))
-    assert len(counts) > 2
+    assert len(counts) >= 2
 
 
 def test_sizes_that_no_step_expresses_are_refused_in_one_sentence() -> None:
