@@ -66,7 +66,7 @@ def load_processor(path: Path, config: Any) -> Any:
         whole = AutoProcessor.from_pretrained(path, **_OPTIONS)
     except ImportError as error:
         # Raised for a part, or for the class itself, which then stays out of reach.
-        kind = PROCESSOR_MAPPING[type(config)] if type(config) in PROCESSOR_MAPPING else None
+        kind = PROCESSOR_MAPPING.get(type(config), None)
         if not isinstance(kind, type) or not issubclass(kind, ProcessorMixin):
             raise
         return _from_parts(kind, path, " ".join(str(error).split()))

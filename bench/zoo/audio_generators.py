@@ -9,7 +9,7 @@ from typing import Any
 import transformers
 from transformers import WhisperFeatureExtractor
 
-from bench.zoo.settings import AUDIO, DECODER, decoder
+from bench.zoo.settings import AUDIO, decoder
 from bench.zoo.tokenizers import chat_template, make_tokenizer
 from bench.zoo.weights import save
 
@@ -26,7 +26,11 @@ def _extractor(window_s: int) -> WhisperFeatureExtractor:
 
 def _qwen2_audio(folder: Path) -> Path:
     """One window, padded; a mask says how much of it is sound, and so how many tokens it becomes."""
-    tokens = {"audio_token": "<|AUDIO|>", "audio_bos_token": "<|audio_bos|>", "audio_eos_token": "<|audio_eos|>"}
+    tokens = {
+        "audio_token": "<|AUDIO|>",
+        "audio_bos_token": "<|audio_bos|>",
+        "audio_eos_token": "<|audio_eos|>",
+    }
     tokenizer = make_tokenizer(tokens)
     model = _model(
         "Qwen2Audio", audio_config={**_encoder("encoder_"), "max_source_positions": _POSITIONS},
@@ -93,5 +97,3 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "audioflamingo3": _audioflamingo3,
     "voxtral": _voxtral,
 }
-
-__all__ = ["DECODER", "MAKERS", "WINDOW_S"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import torch
 import transformers
 from transformers import ClapFeatureExtractor
 
@@ -23,7 +25,9 @@ _TEXT = {
 def _clip(folder: Path) -> Path:
     """A text's embedding is read at its end token; what pads it is masked."""
     config = transformers.CLIPConfig(
-        vision_config=VISION, text_config={**_TEXT, "max_position_embeddings": _TEXT_TOKENS}, projection_dim=24
+        vision_config=VISION,
+        text_config={**_TEXT, "max_position_embeddings": _TEXT_TOKENS},
+        projection_dim=24,
     )
     tokenizer = make_tokenizer(ends=True, max_length=_TEXT_TOKENS)
     pictures = transformers.CLIPImageProcessorPil(size={"shortest_edge": IMAGE_SIZE}, crop_size=_SQUARE)
@@ -35,7 +39,11 @@ def _siglip(folder: Path) -> Path:
     """Every text is padded to one length, unmasked, and read at its last place."""
     config = transformers.SiglipConfig(
         vision_config=VISION,
-        text_config={**_TEXT, "max_position_embeddings": _TEXT_TOKENS, "projection_size": VISION["hidden_size"]},
+        text_config={
+            **_TEXT,
+            "max_position_embeddings": _TEXT_TOKENS,
+            "projection_size": VISION["hidden_size"],
+        },
     )
     tokenizer = make_tokenizer(ends=True, max_length=_TEXT_TOKENS)
     tokenizer.model_input_names = ["input_ids"]
@@ -62,7 +70,17 @@ def _clap(folder: Path) -> Path:
     )  # fmt: skip
     tokenizer = make_tokenizer(ends=True, max_length=_TEXT_TOKENS)
     processor = transformers.ClapProcessor(feature_extractor=extractor, tokenizer=tokenizer)
-    return save(folder, transformers.ClapModel(config), processor)
+    model = transformers.ClapModel(config)
+    _set_statistics(model.audio_model.audio_encoder.batch_norm)
+    return save(folder, model, processor)
+
+
+@torch.no_grad()
+def _set_statistics(norm: Any) -> None:
+    """Decibels as sounds have them: without these, two sounds would hardly differ beside their common level."""
+    generator = torch.Generator().manual_seed(0)
+    norm.running_mean.normal_(-40.0, 5.0, generator=generator)
+    norm.running_var.uniform_(200.0, 500.0, generator=generator)
 
 
 MAKERS: dict[str, Callable[[Path], Path]] = {"clip": _clip, "siglip": _siglip, "clap": _clap}

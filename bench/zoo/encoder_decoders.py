@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import transformers
 from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
@@ -58,7 +57,7 @@ def _vit_gpt2(folder: Path) -> Path:
     for name, token_id in _IDS.items():
         setattr(config, name, token_id)
     model = transformers.VisionEncoderDecoderModel(config=config)
-    return save(folder, model, make_tokenizer(), transformers.ViTImageProcessorPil(size=_SQUARE))
+    return save(folder, model, make_tokenizer(), transformers.ViTImageProcessorPil(size=_SQUARE), seed=0)
 
 
 def _florence2(folder: Path) -> Path:
@@ -94,5 +93,3 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "vit_gpt2": _vit_gpt2,
     "florence2": _florence2,
 }
-
-__all__ = ["MAKERS", "Any"]

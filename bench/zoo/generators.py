@@ -107,10 +107,19 @@ def _paligemma(folder: Path) -> Path:
 
 
 def _gemma3(folder: Path) -> Path:
-    named = {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
+    named = {
+        "image_token": "<image_soft_token>",
+        "boi_token": "<start_of_image>",
+        "eoi_token": "<end_of_image>",
+    }
     tokenizer = make_tokenizer(named)
     tokens = {f"{key}_index": _id(tokenizer, value) for key, value in named.items()}
-    text = {**DECODER, "head_dim": 8, "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16}
+    text = {
+        **DECODER,
+        "head_dim": 8,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "sliding_window": 16,
+    }
     model = _model("Gemma3", vision_config=VISION, text_config=text, mm_tokens_per_image=4, **tokens)
     processor = _processor(
         "Gemma3", image_processor=_image_processor("Gemma3", size=_SQUARE), tokenizer=tokenizer,
@@ -180,25 +189,7 @@ def _qwen3_vl(folder: Path) -> Path:
     return _qwen(folder, "Qwen3VL", vision, "Qwen3VLVideoProcessor", head_dim=8)
 
 
-def _mistral3(folder: Path) -> Path:
-    """The picture keeps its shape, up to a longest edge; a token ends every row."""
-    named = {"image_token": "[IMG]", "image_break_token": "[IMG_BREAK]", "image_end_token": "[IMG_END]"}
-    tokenizer = make_tokenizer(named, chat_template=chat_template("[IMG]"))
-    model = _model(
-        "Mistral3", vision_config={**VISION, "model_type": "pixtral"},
-        text_config={**decoder("mistral"), "head_dim": 8}, spatial_merge_size=2, vision_feature_layer=-1,
-        image_token_index=_id(tokenizer, "[IMG]"),
-    )  # fmt: skip
-    pictures = _image_processor("Pixtral", size={"longest_edge": IMAGE_SIZE}, patch_size=PATCH_SIZE)
-    save(folder, model, tokenizer, pictures)
-    save_parts(
-        folder, "PixtralProcessor", {"patch_size": PATCH_SIZE, "spatial_merge_size": 2, **named}, "none"
-    )
-    return folder
-
-
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "llava": _llava, "llava_next": _llava_next, "smolvlm": _smolvlm, "paligemma": _paligemma, "gemma3": _gemma3,
     "internvl": _internvl, "qwen2_vl": _qwen2_vl, "qwen2_5_vl": _qwen2_5_vl, "qwen3_vl": _qwen3_vl,
-    "mistral3": _mistral3,
 }  # fmt: skip

@@ -26,7 +26,7 @@ def randomise(model: nn.Module, seed: int) -> None:
             )
 
 
-def save(folder: Path, model: Any, *parts: Any, seed: int = 0) -> Path:
+def save(folder: Path, model: Any, *parts: Any, seed: int = 3) -> Path:
     """A complete checkpoint: the model with random weights, and its processor or the parts of one."""
     transformers_logging.disable_progress_bar()
     randomise(model.eval(), seed)
