@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from splitmodel.cuts import Cut, find_cuts
+from splitmodel.subgraph import extract
 from splitmodel.trace import Trace
 from wire.tensors import DType, TensorSpec
 
@@ -51,7 +52,7 @@ class Chain:
             for index, cut in enumerate(self._cuts)
         )
         self._stages = [
-            _stage(trace.module, before.live, after.live)
+            extract(trace.module, before.live, after.live)
             for before, after in zip(self._cuts, self._cuts[1:], strict=False)
         ]
 
@@ -87,7 +88,7 @@ class Chain:
         """The whole chain as one module that also returns every tensor of every later boundary, and their names."""
         first = set(self._cuts[0].live)
         nodes = list(dict.fromkeys(node for cut in self._cuts[1:] for node in cut.live if node not in first))
-        return _stage(self._trace.module, self._cuts[0].live, nodes), [self._names[node] for node in nodes]
+        return extract(self._trace.module, self._cuts[0].live, nodes), [self._names[node] for node in nodes]
 
     def _spec(self, node: fx.Node) -> TensorSpec:
         value: Tensor = node.meta["val"]
@@ -102,28 +103,3 @@ def _boundary_names(cuts: Sequence[Cut], input_names: Sequence[str]) -> dict[fx.
         names.update((node, f"{cut.label}/{i}" if len(new) > 1 else cut.label) for i, node in enumerate(new))
     return names
 
-
-def _stage(module: fx.GraphModule, inputs: Sequence[fx.Node], outputs: Sequence[fx.Node]) -> fx.GraphModule:
-    """The nodes between two boundaries, copied into a module of their own; weights are shared."""
-    needed = _between(inputs, outputs)
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    for index, node in enumerate(inputs):
-        copies[node] = graph.placeholder(f"input_{index}")
-        copies[node].meta = dict(node.meta)
-    for node in module.graph.nodes:
-        if node in needed:
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-    graph.output(tuple(copies[node] for node in outputs))
-    return fx.GraphModule(module, graph).eval()
-
-
-def _between(inputs: Sequence[fx.Node], outputs: Sequence[fx.Node]) -> set[fx.Node]:
-    needed: set[fx.Node] = set()
-    pending = [node for node in outputs if node not in inputs]
-    while pending:
-        node = pending.pop()
-        if node not in needed:
-            needed.add(node)
-            pending.extend(source for source in node.all_input_nodes if source not in inputs)
-    return needed

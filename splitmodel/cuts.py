@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, fx
 
-from splitmodel.trace import ModuleSpan, Trace, depends_on_input
+from splitmodel.subgraph import depends_on_input
+from splitmodel.trace import ModuleSpan, Trace
 
 MAX_LIVE_TENSORS = 4
 

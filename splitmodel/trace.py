@@ -3,6 +3,9 @@
 `make_fx` in real mode, before autograd's dispatch, at batch 1: it takes encoders that `torch.export` refuses
 (shapes from constant grids) and keeps composite operators whole. It records no module stack, so forward hooks
 note which nodes each module made. Parameters stay the model's own tensors: nothing is copied.
+
+A number that Python takes out of a tensor is a constant where the tensor is one (grids, lengths of a listed shape);
+where it comes out of the input, `guard` decides.
 """
 
 from __future__ import annotations
@@ -11,11 +14,14 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 
+from splitmodel.guard import Guard, NotingReads, settle_masks, settle_reads
+from splitmodel.subgraph import depends_on_input
 from wire.errors import BadInput
 
 
@@ -32,12 +38,14 @@ class ModuleSpan:
 class Trace:
     """A flat graph: one placeholder per input, constants folded into `get_attr` nodes, no dead nodes.
 
-    `ordinals` numbers the nodes, by name, in the order in which they were traced.
+    `ordinals` numbers the nodes, by name, in the order in which they were traced. `guard` says for which inputs the
+    graph stands; for all of the same shapes where there is none.
     """
 
     module: fx.GraphModule
     spans: tuple[ModuleSpan, ...]
     ordinals: dict[str, int]
+    guard: Guard | None = None
 
     @property
     def inputs(self) -> list[fx.Node]:
@@ -52,25 +60,36 @@ def trace(fn: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor], root:
     """Traces `fn(*examples)`, whose modules live under `root`, at the examples' shapes.
 
     Raises BadInput where an operator writes into a tensor (a graph with such a write cannot be cut), and where
-    Python needs a number out of a tensor to go on.
+    Python goes on by a number that another input would change.
     """
     spans: list[ModuleSpan] = []
     ordinals: dict[str, int] = {}
 
     def flat(*inputs: Tensor) -> tuple[Tensor, ...]:
-        outputs = tuple(fn(*inputs))
+        with NotingReads():
+            outputs = tuple(fn(*inputs))
         ordinals.update((node.name, index) for index, node in enumerate(_graph_in_progress().nodes))
         return outputs
 
-    with torch.no_grad(), _noting_spans(root, spans):
+    with torch.no_grad(), _noting_spans(root, spans), _saying_that_it_compiles():
+        # Numbers read out of tensors come from the examples: all such reads are in the graph, and looked at below.
+        tracer = make_fx(flat, tracing_mode="real", pre_dispatch=True, _error_on_data_dependent_ops=False)
         try:
-            module = make_fx(flat, tracing_mode="real", pre_dispatch=True)(*examples)
+            module = tracer(*examples)
         except RuntimeError as error:
-            reason = str(error).split(" - ")[0].strip()
+            reason = " ".join(str(error).split(" - ")[0].split())
             raise BadInput(f"the encoder cannot be traced: {reason}; use another model") from error
+    guard = settle_reads(module, examples)
     fold_constants(module)
     _refuse_writes(module.graph)
-    return Trace(module, tuple(spans), ordinals)
+    return Trace(module, tuple(spans), ordinals, guard)
+
+
+@contextlib.contextmanager
+def _saying_that_it_compiles() -> Iterator[None]:
+    """Models ask this, and then take no short cut for a mask that happens to be all ones."""
+    with mock.patch.object(torch.compiler, "is_compiling", return_value=True):
+        yield
 
 
 def _graph_in_progress() -> fx.Graph:
@@ -105,15 +124,6 @@ def _noting_spans(root: nn.Module, spans: list[ModuleSpan]) -> Iterator[None]:
             handle.remove()
 
 
-def depends_on_input(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes whose value depends on a placeholder; all others are constants."""
-    live: set[fx.Node] = set()
-    for node in graph.nodes:
-        if node.op == "placeholder" or any(source in live for source in node.all_input_nodes):
-            live.add(node)
-    return live
-
-
 def fold_constants(module: fx.GraphModule) -> None:
     """Replaces every computed constant by its value, held as a buffer; removes what nothing uses.
 
@@ -135,6 +145,7 @@ def fold_constants(module: fx.GraphModule) -> None:
             if isinstance(values[source], Tensor):
                 versions.setdefault(source, values[source]._version)
     _refuse_later_writes(values, versions)
+    settle_masks(module, values)
     for index, node in enumerate(node for node in versions if node.op != "get_attr"):
         module.register_buffer(f"_folded_{index}", values[node])
         with graph.inserting_before(node):

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import nn
 from transformers import (
     CLIPVisionConfig,
     LlamaConfig,
@@ -18,12 +15,8 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-_VOCABULARY = 320
-_CHAT_TEMPLATE = (
-    "{% for message in messages %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}"
-    "{% endfor %}\n{% endfor %}"
-)
+from bench.zoo.tokenizers import VOCABULARY, chat_template, make_tokenizer
+from bench.zoo.weights import randomise
 
 
 def tiny_llava(
@@ -53,7 +46,7 @@ def tiny_llava(
         ),
         text_config=LlamaConfig(
             hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, vocab_size=_VOCABULARY, max_position_embeddings=512, tie_word_embeddings=False,
+            num_key_value_heads=2, vocab_size=VOCABULARY, max_position_embeddings=512, tie_word_embeddings=False,
             eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
         ),
         image_token_index=image_token_id,
@@ -71,24 +64,9 @@ def tiny_llava(
         vision_feature_select_strategy=config.vision_feature_select_strategy,
         image_token="<image>",
         num_additional_image_tokens=int(is_clip),
-        chat_template=_CHAT_TEMPLATE,
+        chat_template=chat_template("<image>"),
     ).save_pretrained(folder)
     return folder
-
-
-def randomise(model: nn.Module, seed: int) -> None:
-    """Weights N(0, 1/fan_in), embeddings N(0, 1), no zero tensor: so every input changes the tokens."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for module in model.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
-                scale = 1.0 if isinstance(module, nn.Embedding) else fan_in**-0.5
-                values = torch.randn(parameter.shape, generator=generator)
-                is_gain = parameter.dim() == 1 and name == "weight"
-                parameter.copy_(
-                    1 + 0.1 * values if is_gain else scale * values if parameter.dim() > 1 else 0.1 * values
-                )
 
 
 def _image_processor(image_size: int, *, crop: bool) -> CLIPImageProcessorPil:
@@ -100,20 +78,4 @@ def _image_processor(image_size: int, *, crop: bool) -> CLIPImageProcessorPil:
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level, so that random ids make partial UTF-8 as real ones do."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=_VOCABULARY,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<pad>", "<s>", "</s>", "<image>"],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(
-        ["what colour is the circle? the circle is red. how many things are there?"], trainer
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
-        extra_special_tokens={"image_token": "<image>"},
-    )  # fmt: skip
+    return make_tokenizer({"image_token": "<image>"})

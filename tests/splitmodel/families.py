@@ -11,9 +11,9 @@ import torch
 import transformers
 from torch import Tensor
 
+from bench.zoo.weights import randomise
 from splitmodel.adapters.generator import GeneratorWithEncoders
 from splitmodel.loading import Checkpoint
-from tests.kit.checkpoints import randomise
 
 TEXT = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,

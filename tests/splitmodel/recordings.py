@@ -14,12 +14,12 @@ import transformers
 from torch import Tensor
 from transformers import LogitsProcessorList
 
+from bench.zoo.weights import randomise
 from cloud_node.prompt import ModelPrompt, chunk_cuts
 from cloud_node.runner import ModelRunner, Room
 from cloud_node.sampling import Choice
 from splitmodel.decoder import Decoder
 from splitmodel.recording import PrefillCall
-from tests.kit.checkpoints import randomise
 from tests.splitmodel.families import FAMILIES, UNTRACEABLE
 
 WINDOW = 8

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from tests.kit.checkpoints import randomise
+from bench.zoo.weights import randomise
 from training.batches import Batch
 from training.model import make_processor
 from training.packing import IGNORED, pack, visible
