@@ -35,6 +35,13 @@ MAX_MANIFEST_BYTES = 4 * MIB
 # and a processor that brings the shorter edge to 1024 makes 210 million of a picture that is 200 times as long.
 MAX_IMAGE_PIXELS = 64_000_000
 MAX_IMAGE_ASPECT = 200
+# An hour at 16 kHz, one channel (57.6 million samples, 230 MB as float32) or its WAV of 16 bits (115 MB) passes.
+MAX_SOUND_S = 3600
+MAX_SOUND_SAMPLES = 64 * 1024 * 1024  # of all channels
+MAX_SOUND_BYTES = 128 * MIB
+# The highest that converters are built for; and libsndfile's own bound on channels.
+MAX_SAMPLE_RATE_HZ = 768_000
+MAX_SOUND_CHANNELS = 1024
 # Ten steps are told apart by a person; more invite an arms race.
 MAX_PRIORITY = 9
 MAX_STOP_STRINGS = 16
