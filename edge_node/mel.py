@@ -24,10 +24,11 @@ _SLANEY_HZ, _SLANEY_MEL, _SLANEY_STEP = 1000.0, 15.0, 27.0 / np.log(6.4)
 @lru_cache(_NUM_KEPT)
 def mel_filters(bank: MelBank, num_frequencies: int, sample_rate_hz: int) -> Table:
     """[num_frequencies, num_mels]: the weight of each frequency of the spectrum in each mel bin."""
-    edges = np.linspace(*_to_mel(np.array([bank.min_hz, bank.max_hz]), bank.scale), bank.num_mels + 2)
+    lowest, highest = _to_mel(np.array([bank.min_hz, bank.max_hz]), bank.scale)
+    edges: Table = np.linspace(lowest, highest, bank.num_mels + 2)
     if bank.in_mel:
         width_hz = sample_rate_hz / (2 * (num_frequencies - 1))
-        frequencies = _to_mel(width_hz * np.arange(num_frequencies), bank.scale)
+        frequencies = _to_mel(width_hz * np.arange(num_frequencies, dtype=np.float64), bank.scale)
     else:
         frequencies = np.linspace(0, sample_rate_hz // 2, num_frequencies)
         edges = _to_hertz(edges, bank.scale)
@@ -43,8 +44,16 @@ def mel_filters(bank: MelBank, num_frequencies: int, sample_rate_hz: int) -> Tab
 def window_of(name: WindowName, length: int, is_periodic: bool) -> Table:
     """[length]. Povey's is Hann's to the power of 0.85, which does not reach zero as fast."""
     num_points = length + is_periodic
-    made = {"hann": np.hanning, "povey": np.hanning, "hamming": np.hamming, "boxcar": np.ones}[name](num_points)
-    return _kept((made**0.85 if name == "povey" else made)[:length])
+    match name:
+        case "hann":
+            window = np.hanning(num_points)
+        case "povey":
+            window = np.hanning(num_points) ** 0.85
+        case "hamming":
+            window = np.hamming(num_points)
+        case "boxcar":
+            window = np.ones(num_points)
+    return _kept(window[:length])
 
 
 @lru_cache(_NUM_KEPT)

@@ -48,7 +48,9 @@ def sound_features(recipe: SoundPreprocessing, samples: NDArray[np.float32]) -> 
     too short or cannot be normalised, TooLarge for one that makes more than MAX_FEATURES numbers.
     """
     if samples.ndim != 1 or len(samples) == 0:
-        raise BadInput(f"a window has shape {list(samples.shape)}; expected [n] samples of one channel, n > 0")
+        raise BadInput(
+            f"a window has shape {list(samples.shape)}; expected [n] samples of one channel, n > 0"
+        )
     values: Array = samples[: recipe.window_samples].astype(np.float32, copy=False)
     for step in recipe.steps:
         values = _apply(step, values, recipe.sample_rate_hz)
@@ -82,7 +84,7 @@ def _apply(step: object, values: Array, sample_rate_hz: int) -> Array:
         case CosineTransform():
             return np.asarray(cosines(step, len(values)) @ values, np.float32)
         case KeepRange():
-            return np.maximum(values, values.max() - step.range)
+            return np.asarray(np.maximum(values, values.max() - step.range))
         case NormalizeFeatures():
             return np.asarray((values - step.mean) / step.std)
         case NormalizeBins():
@@ -154,17 +156,18 @@ def _log(step: MelSpectrogram, mels: Array) -> Array:
 
 
 def _normalized_bins(step: NormalizeBins, features: Array) -> Array:
+    rows = np.ascontiguousarray(features.T)  # [frames, bins]: the order in which the extractors add up
     if step.means:
-        features = features - features.mean(axis=1, keepdims=True)
+        rows = rows - rows.mean(axis=0)
     if step.variances:
-        deviations = features.std(axis=1, keepdims=True)
+        deviations = rows.std(axis=0)
         if not (deviations > 0).all():
             raise BadInput(
                 "the sound is silence, or so short that its features do not vary, and this model divides by how much "
                 "they do; give a longer recording"
             )
-        features = features / deviations
-    return features
+        rows = rows / deviations
+    return np.asarray(rows.T)
 
 
 def _fitted_frames(features: Array, step: FitFrames) -> Array:

@@ -76,8 +76,8 @@ class MelBank(Struct, frozen=True, forbid_unknown_fields=True):
 class MelSpectrogram(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="mel_spectrogram"):
     """Samples to [mels, frames]: log(max(floor, bank @ abs(rfft(window * frame)) ** power)).
 
-    A frame may first lose its mean, then get the pre-emphasis x[i] - p x[i-1] (x[0] for x[-1]). `centred` mirrors half
-    a frame at both ends, so that frame t is centred on sample t * hop. `dB` is 10 log10 of power 2, 20 log10 of power 1.
+    A frame may first lose its mean, then get the pre-emphasis x[i] - p x[i-1] (x[0] for x[-1]). `centred` mirrors
+    half a frame at both ends: frame t is centred on sample t * hop. `dB` is 10 log10 of power 2, 20 log10 of power 1.
     """
 
     frame_length: _FftLength
@@ -104,7 +104,9 @@ class MelSpectrogram(Struct, frozen=True, forbid_unknown_fields=True, tag_field=
         return 1 + (padded - self.frame_length) // self.hop_length - self.drops_last_frame
 
 
-class CosineTransform(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="cosine_transform"):
+class CosineTransform(
+    Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="cosine_transform"
+):
     """Log-mel features to the first cepstral coefficients (MFCC): DCT-II along the bins.
 
     `lifter` L multiplies coefficient i by 1 + L/2 sin(pi i / L); 0: none. Davis and Mermelstein 1980.
@@ -121,7 +123,9 @@ class KeepRange(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op",
     range: _Positive
 
 
-class NormalizeFeatures(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="normalize_features"):
+class NormalizeFeatures(
+    Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="normalize_features"
+):
     """Subtracts the mean and divides by the standard deviation, the same for all."""
 
     mean: float
@@ -169,10 +173,14 @@ class SoundPreprocessing(Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     def __post_init__(self) -> None:
         kinds = [_kind(step) for step in self.steps]
         if kinds != sorted(kinds) or kinds.count(1) > 1:
-            raise ValueError("steps on samples come first, then at most one mel_spectrogram, then steps on features")
+            raise ValueError(
+                "steps on samples come first, then at most one mel_spectrogram, then steps on features"
+            )
         has_features = 1 in kinds
         if has_features is (self.layout == "samples") or (2 in kinds and not has_features):
-            raise ValueError(f"layout {self.layout} does not fit the steps; features come from a mel_spectrogram")
+            raise ValueError(
+                f"layout {self.layout} does not fit the steps; features come from a mel_spectrogram"
+            )
         if self.copies > 1 and self.layout != "copies_frames_bins":
             raise ValueError(f"layout {self.layout} has no copies, and {self.copies} are wanted")
 

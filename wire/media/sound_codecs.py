@@ -103,5 +103,7 @@ def _written(
         soundfile.write(buffer, samples, rate_hz, subtype, format=container, compression_level=level)
     except soundfile.SoundFileError as error:
         reason = " ".join(str(error).split())
-        raise BadInput(f"the sound cannot be written as {container} {subtype} ({reason}); resample it") from error
+        raise BadInput(
+            f"the sound cannot be written as {container} {subtype} ({reason}); resample it"
+        ) from error
     return buffer.getvalue()

@@ -17,7 +17,13 @@ import soxr
 from numpy.typing import NDArray
 
 from wire.errors import BadInput, TooLarge
-from wire.limits import MAX_SAMPLE_RATE_HZ, MAX_SOUND_BYTES, MAX_SOUND_CHANNELS, MAX_SOUND_S, MAX_SOUND_SAMPLES
+from wire.limits import (
+    MAX_SAMPLE_RATE_HZ,
+    MAX_SOUND_BYTES,
+    MAX_SOUND_CHANNELS,
+    MAX_SOUND_S,
+    MAX_SOUND_SAMPLES,
+)
 
 Samples = NDArray[np.float32]
 
@@ -43,16 +49,16 @@ class Sound:
     sample_rate_hz: int
 
     def __post_init__(self) -> None:
-        _check_size(*self.samples.shape, self.sample_rate_hz, "the sound")
+        _check_size(self.num_channels, self.num_samples, self.sample_rate_hz, "the sound")
 
     @property
     def num_channels(self) -> int:
-        return self.samples.shape[0]
+        return int(self.samples.shape[0])
 
     @property
     def num_samples(self) -> int:
         """Per channel."""
-        return self.samples.shape[1]
+        return int(self.samples.shape[1])
 
     @property
     def duration_s(self) -> float:
@@ -103,7 +109,7 @@ def sound_of(array: NDArray[Any], sample_rate_hz: int, name: str = "the sound") 
             "or [channels, n]"
         )
     rows = array[None] if array.ndim == 1 else array
-    _check_size(*rows.shape, sample_rate_hz, name)
+    _check_size(rows.shape[0], rows.shape[1], sample_rate_hz, name)
     scale = _FULL_SCALE.get(array.dtype.name, 1.0)
     samples = rows.astype(np.float32)
     if array.dtype == np.uint8:
@@ -158,7 +164,7 @@ def _wav_is_cut(data: memoryview) -> bool:
     while start + 8 <= len(data):
         chunk_id, num_bytes = struct.unpack_from("<4sI", data, start)
         if chunk_id == b"data":
-            return num_bytes < _UNKNOWN_LENGTH and start + 8 + num_bytes > len(data)
+            return bool(num_bytes < _UNKNOWN_LENGTH and start + 8 + num_bytes > len(data))
         start += 8 + num_bytes + num_bytes % 2
     return True
 
