@@ -10,6 +10,7 @@ from wire.errors import IncompatibleBundle, MalformedMessage
 from wire.limits import MAX_RANK, MAX_TENSORS
 from wire.modality import Modality
 from wire.preprocessing import ImagePreprocessing
+from wire.sound_preprocessing import SoundPreprocessing
 from wire.tensors import DType, TensorSpec
 from wire.text_preprocessing import TextPreprocessing
 
@@ -21,7 +22,7 @@ _Count = Annotated[int, Meta(ge=0, le=2**62)]
 _Pixels = Annotated[int, Meta(ge=1, le=65535)]
 _CodecName = Annotated[str, Meta(max_length=64, pattern=r"\A[a-z0-9_]+(:[a-z0-9_.-]+)?(\+[a-z0-9]+)?\Z")]
 
-Preprocessing = ImagePreprocessing | TextPreprocessing
+Preprocessing = ImagePreprocessing | SoundPreprocessing | TextPreprocessing
 
 
 class TensorEntry(Struct, frozen=True, forbid_unknown_fields=True):

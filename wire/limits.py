@@ -43,6 +43,11 @@ MAX_TEXT_TOKENS = 4096
 MAX_TILES = 64
 MAX_INDEX_HITS = 1000
 MAX_ITEM_CHARS = 256
+MAX_SOUND_SAMPLES = 64 * 1024 * 1024  # of all channels
+MAX_SOUND_BYTES = 128 * MIB
+# The highest that converters are built for; and libsndfile's own bound on channels.
+MAX_SAMPLE_RATE_HZ = 768_000
+MAX_SOUND_CHANNELS = 1024
 # Ten steps are told apart by a person; more invite an arms race.
 MAX_PRIORITY = 9
 MAX_STOP_STRINGS = 16
