@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge_node.picture_steps import picture_tensor
+from edge_node.sound_features import sound_features
 from edge_node.text import text_tensors
 from wire.chain_entries import Preprocessing
 from wire.errors import BadInput
 from wire.preprocessing import ImagePreprocessing
+from wire.sound_preprocessing import SoundPreprocessing
 from wire.text_preprocessing import TextPreprocessing
 
 Array = NDArray[Any]
@@ -30,6 +32,8 @@ def preprocess(recipe: Preprocessing, media: Media, folder: Path) -> list[Array]
     match recipe, media:
         case ImagePreprocessing(), Image.Image():
             return [picture_tensor(recipe, media)]
+        case SoundPreprocessing(), np.ndarray():
+            return [sound_features(recipe, media)]
         case TextPreprocessing(), str():
             return text_tensors(recipe, media, folder)
     raise BadInput(f"a {type(media).__name__} cannot be prepared by a recipe of {type(recipe).__name__}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from splitmodel.adapters.base import Adapter
 from splitmodel.encoder import Encoder
 from splitmodel.picture_recipe import picture_recipe
+from splitmodel.sound_recipe import sound_recipe
 from splitmodel.text_recipe import text_recipe
 from wire.chain_entries import Preprocessing
-from wire.errors import BadInput
+from wire.sizes import SoundSize
 
 
 def recipe_of(adapter: Adapter, encoder: Encoder) -> tuple[Preprocessing, dict[str, bytes]]:
@@ -23,4 +24,6 @@ def recipe_of(adapter: Adapter, encoder: Encoder) -> tuple[Preprocessing, dict[s
             has_mask = len(encoder.chain.split_points[0].tensors) > 1
             return text_recipe(processing.tokenizer, processing.text_length, has_mask)
         case _:
-            raise BadInput(f"{encoder.modality} is not served yet")
+            extractor = processing.part(encoder.modality)
+            window_s = encoder.size.seconds if isinstance(encoder.size, SoundSize) else None
+            return sound_recipe(extractor, window_s), {}
