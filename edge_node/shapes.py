@@ -23,7 +23,9 @@ def chain_for(chains: Sequence[Chain], size: Size | None) -> Chain | None:
         return chains[0]
     match size:
         case ImageSize():
-            fitting = [c for c in chains if (c.input_shape.width, c.input_shape.height) == (size.width, size.height)]
+            fitting = [
+                c for c in chains if (c.input_shape.width, c.input_shape.height) == (size.width, size.height)
+            ]
         case SoundSize():
             fitting = [c for c in chains if (c.input_shape.samples or 0) >= size.samples]
             fitting.sort(key=lambda chain: chain.input_shape.samples or 0)
