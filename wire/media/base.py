@@ -15,7 +15,9 @@ class MediaCodec(Protocol):
 
     codec_id: str  # "jpeg"
     modality: Modality
-    settings: tuple[str, ...]  # qualities or bit rates as the wire names them, the default first; ("",) for none
+    settings: tuple[
+        str, ...
+    ]  # qualities or bit rates as the wire names them, the default first; ("",) for none
 
     def encode(self, media: Any, setting: str) -> bytes:
         """The file's bytes; raises UnknownCodec for a setting that is none, BadInput for media it cannot hold."""
