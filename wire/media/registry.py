@@ -7,10 +7,11 @@ from wire.errors import UnknownCodec
 from wire.limits import MAX_ID_CHARS
 from wire.media.base import MediaCodec
 from wire.media.picture_codecs import Avif, Jpeg, PictureCodec, WebP, is_quality
+from wire.media.sound_codecs import Flac, Opus
 from wire.modality import Modality
 
 _PICTURES: tuple[PictureCodec, ...] = (Jpeg(), WebP(), Avif())
-_SOUNDS: tuple[MediaCodec, ...] = ()  # wire/media/sounds.py's come here
+_SOUNDS: tuple[MediaCodec, ...] = (Flac(), Opus())
 _BY_ID: dict[str, MediaCodec] = {codec.codec_id: codec for codec in (*_PICTURES, *_SOUNDS)}
 
 # The setting of a file that was in the format already, and is sent as it is.
