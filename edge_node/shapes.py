@@ -23,7 +23,9 @@ def chain_for(chains: Sequence[Chain], size: Size | None) -> Chain | None:
         return chains[0]
     match size:
         case ImageSize():
-            fitting = [c for c in chains if (c.input_shape.width, c.input_shape.height) == (size.width, size.height)]
+            fitting = [
+                c for c in chains if (c.input_shape.width, c.input_shape.height) == (size.width, size.height)
+            ]
         case SoundSize():
             fitting = [c for c in chains if (c.input_shape.samples or 0) >= size.samples]
             fitting.sort(key=lambda chain: chain.input_shape.samples or 0)
@@ -37,8 +39,8 @@ def no_such_shape(model: str, chains: Sequence[Chain], size: Size) -> BadInput:
     listed = ", ".join(_named(chain.input_shape, size) for chain in chains)
     what = "longer than all of" if isinstance(size, SoundSize) else "none of"
     return BadInput(
-        f"the {_WHAT.get(chains[0].modality, 'input')} is {_said(size)}, {what} those that {model} has split points for "
-        f"({listed}); bring it to one of them, or send it at split point 0 with a media codec, which takes any size"
+        f"the {_WHAT.get(chains[0].modality, 'input')} is {_said(size)}, {what} those that {model} has split points "
+        f"for ({listed}); bring it to one of them, or send it at split point 0 with a media codec, which takes any size"
     )
 
 
