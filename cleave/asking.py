@@ -10,10 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from cleave.terminal import printable
 from edge_node.blocking import EdgeNode
+from edge_node.bundle_store import MANIFEST
 from edge_node.bundle_store import Progress as FetchProgress
 from edge_node.report import AnswerReport
 
@@ -47,14 +55,22 @@ def summary(report: AnswerReport) -> str:
 
 
 @contextlib.contextmanager
-def _fetch_bar() -> Iterator[FetchProgress]:
-    """A bar while files of the head are fetched; nothing where none is, or where nobody looks."""
-    console = Console(stderr=True)
-    columns = (TextColumn("fetching {task.description}"), BarColumn(), DownloadColumn())
+def _fetch_bar(console: Console | None = None) -> Iterator[FetchProgress]:
+    """One bar for all files of the head, while they are fetched; nothing where none is, or where nobody looks."""
+    console = console or Console(stderr=True)
+    columns = (
+        TextColumn("fetching {task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
         task = bars.add_task("the head", visible=False, total=None)
 
         def report(path: str, done: int, total: int) -> None:
-            bars.update(task, description=path, completed=done, total=total, visible=True)
+            # A new total starts the rate anew; what is done at its first word was done before, and is not in the rate.
+            what = "the manifest" if path == MANIFEST else "the head"
+            bars.update(task, description=what, completed=done, total=total, visible=True)
 
         yield report

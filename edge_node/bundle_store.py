@@ -1,11 +1,10 @@
-"""Bundles on disk: fetched from the cloud file by file, hash-checked, kept by digest, shared between processes."""
+"""Bundles on disk: fetched file by file, gone on with after a break, checked, kept by digest, for all processes."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import os
-import tempfile
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -13,16 +12,20 @@ from pathlib import Path
 
 import platformdirs
 
+from edge_node.partial_files import PartialFile, open_partial
 from wire.errors import BadInput, Corrupt, IncompatibleBundle, MalformedMessage, TooLarge
 from wire.limits import MAX_MANIFEST_BYTES
 from wire.manifest import FileEntry, Manifest, load_manifest, safe_path
 from wire.v1 import inference_pb2 as pb
 
 MANIFEST = "manifest.json"
+PARTIAL = "partial"  # a folder beside the bundles, whose names are digests
 MAX_FILE_BYTES = 8 << 30
 
-Fetch = Callable[[str, str], AsyncGenerator[pb.BundlePart, None]]  # (bundle digest, path) -> parts
-Progress = Callable[[str, int, int], None]  # path, bytes so far, bytes in all
+# (bundle digest, path, offset of the first byte) -> parts
+Fetch = Callable[[str, str, int], AsyncGenerator[pb.BundlePart, None]]
+# The path being fetched; bytes so far, and in all, of every file that is fetched together with it.
+Progress = Callable[[str, int, int], None]
 
 
 def default_folder() -> Path:
@@ -40,7 +43,10 @@ class StoredBundle:
 
 
 class BundleStore:
-    """A folder of bundles. A file appears under its name only when it is whole and its hash is right."""
+    """A folder of bundles. A file appears under its name only when it is whole and its hash is right.
+
+    What a broken download left is kept beside them, and gone on from; `progress` counts it as done.
+    """
 
     def __init__(self, folder: Path, progress: Progress | None = None) -> None:
         self._folder = folder
@@ -54,72 +60,89 @@ class BundleStore:
         folder = self._folder / digest
         async with self._lock:
             if not _is_whole(folder / MANIFEST, digest):
+                # Its size is not known, so that nobody could tell too long a beginning from a right one.
                 entry = FileEntry(path=MANIFEST, num_bytes=MAX_MANIFEST_BYTES, sha256=digest)
-                await self._fetch(folder, digest, entry, fetch, is_exact=False)
+                await self._fetch(digest, entry, fetch, _Tally(self._progress), is_exact=False)
         return StoredBundle(folder, digest, load_manifest(folder / MANIFEST))
 
     async def need(self, bundle: StoredBundle, paths: Sequence[str], fetch: Fetch) -> None:
         """Makes sure that these files of the bundle are here; raises IncompatibleBundle for one it does not list."""
         entries = {entry.path: entry for entry in bundle.manifest.files}
+        for path in paths:
+            if path not in entries:
+                raise IncompatibleBundle(f"the bundle's manifest uses {path} and does not list it")
         async with self._lock:
-            for path in paths:
-                if path not in entries:
-                    raise IncompatibleBundle(f"the bundle's manifest uses {path} and does not list it")
-                if not self._has(bundle.folder, entries[path]):
-                    await self._fetch(bundle.folder, bundle.digest, entries[path], fetch)
-
-    @staticmethod
-    def _has(folder: Path, entry: FileEntry) -> bool:
-        # Checked when it was stored, and only whole files are: its size tells of a disk that lost its end.
-        file = folder / safe_path(entry.path)
-        return file.is_file() and file.stat().st_size == entry.num_bytes
+            wanted = [entries[path] for path in dict.fromkeys(paths)]
+            missing = [entry for entry in wanted if not _has(bundle.folder, entry)]
+            tally = _Tally(self._progress, sum(entry.num_bytes for entry in missing))
+            for entry in missing:
+                if not _has(bundle.folder, entry):  # another process may have fetched it meanwhile
+                    await self._fetch(bundle.digest, entry, fetch, tally)
+                tally.finished_bytes += entry.num_bytes
 
     async def _fetch(
-        self, folder: Path, digest: str, entry: FileEntry, fetch: Fetch, *, is_exact: bool = True
+        self, digest: str, entry: FileEntry, fetch: Fetch, tally: _Tally, *, is_exact: bool = True
     ) -> None:
         if entry.num_bytes > MAX_FILE_BYTES:
             raise TooLarge(
                 f"{entry.path} has {entry.num_bytes:,} bytes, and at most {MAX_FILE_BYTES:,} are fetched"
             )
-        target = folder / safe_path(entry.path)
+        target = self._folder / digest / safe_path(entry.path)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=target.parent, prefix=".fetching-")
+            with open_partial(self._folder / PARTIAL, f"{digest}/{entry.path}", is_resumed=is_exact) as part:
+                try:
+                    received = await _receive(part, digest, entry, fetch, tally)
+                    if is_exact and received != entry.num_bytes:
+                        raise Corrupt(
+                            f"{entry.path} came as {received:,} bytes of {entry.num_bytes:,}; ask again"
+                        )
+                except (Corrupt, MalformedMessage):
+                    part.drop()
+                    raise
+                part.move_to(target)
         except OSError as error:
-            raise BadInput(
-                f"cannot keep bundles in {self._folder}: {error.strerror}; set CLEAVE_CACHE"
-            ) from error
-        part_file = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                received = await self._receive(file.write, digest, entry, fetch)
-            if is_exact and received != entry.num_bytes:
-                raise Corrupt(f"{entry.path} came as {received:,} bytes of {entry.num_bytes:,}; ask again")
-            part_file.replace(target)
-        except OSError as error:
-            raise BadInput(f"cannot write {target}: {error.strerror}; set CLEAVE_CACHE") from error
-        finally:
-            part_file.unlink(missing_ok=True)
+            raise BadInput(f"cannot keep {target}: {error.strerror}; set CLEAVE_CACHE") from error
 
-    async def _receive(
-        self, write: Callable[[bytes], object], digest: str, entry: FileEntry, fetch: Fetch
-    ) -> int:
-        received, hashed = 0, hashlib.sha256()
-        async with aclosing(fetch(digest, entry.path)) as parts:
-            async for part in parts:
-                if part.offset != received or received + len(part.data) > entry.num_bytes:
-                    raise MalformedMessage(
-                        f"{entry.path} came with offset {part.offset:,} after {received:,} bytes of "
-                        f"{entry.num_bytes:,}"
-                    )
-                write(part.data)
-                hashed.update(part.data)
-                received += len(part.data)
-                if self._progress is not None:
-                    self._progress(entry.path, received, part.total_bytes)
-        if hashed.hexdigest() != entry.sha256:
-            raise Corrupt(f"{entry.path} does not have the SHA-256 that the bundle states; ask again")
-        return received
+
+@dataclass(slots=True)
+class _Tally:
+    """Bytes of all files that are fetched together."""
+
+    progress: Progress | None
+    total_bytes: int = 0  # 0: that of the one file, which the cloud says
+    finished_bytes: int = 0
+
+    def tell(self, path: str, received: int, total_bytes: int) -> None:
+        if self.progress is not None:
+            self.progress(path, self.finished_bytes + received, self.total_bytes or total_bytes)
+
+
+async def _receive(part: PartialFile, digest: str, entry: FileEntry, fetch: Fetch, tally: _Tally) -> int:
+    """The rest of the file, behind what is there of it; raises Corrupt where the whole has not the right hash."""
+    received, hashed = await asyncio.to_thread(part.hash_so_far, entry.num_bytes)
+    if received:
+        tally.tell(entry.path, received, entry.num_bytes)
+    async with aclosing(fetch(digest, entry.path, received)) as pieces:
+        async for piece in pieces:
+            if piece.offset != received or received + len(piece.data) > entry.num_bytes:
+                raise MalformedMessage(
+                    f"{entry.path} came with offset {piece.offset:,} after {received:,} bytes of "
+                    f"{entry.num_bytes:,}"
+                )
+            part.file.write(piece.data)
+            hashed.update(piece.data)
+            received += len(piece.data)
+            tally.tell(entry.path, received, piece.total_bytes)
+    if hashed.hexdigest() != entry.sha256:
+        raise Corrupt(f"{entry.path} does not have the SHA-256 that the bundle states; ask again")
+    return received
+
+
+def _has(folder: Path, entry: FileEntry) -> bool:
+    # Checked when it was stored, and only whole files are: its size tells of a disk that lost its end.
+    file = folder / safe_path(entry.path)
+    return file.is_file() and file.stat().st_size == entry.num_bytes
 
 
 def _is_whole(path: Path, sha256: str) -> bool:

@@ -73,9 +73,10 @@ class CloudLink:
         except grpc.RpcError as error:
             raise from_rpc_error(error, self.address) from error
 
-    async def fetch(self, digest: str, path: str) -> AsyncGenerator[pb.BundlePart, None]:
-        """One file of a bundle, in parts; raises Unavailable where the next one does not come."""
-        call = self._stub.FetchBundle(pb.FetchBundleRequest(bundle_digest=digest, path=path))
+    async def fetch(self, digest: str, path: str, offset: int = 0) -> AsyncGenerator[pb.BundlePart, None]:
+        """One file of a bundle from a byte on, in parts; raises Unavailable where the next one does not come."""
+        wanted = pb.FetchBundleRequest(bundle_digest=digest, path=path, offset=offset)
+        call = self._stub.FetchBundle(wanted)
         try:
             while (part := await asyncio.wait_for(call.read(), FETCH_IDLE_S)) is not grpc.aio.EOF:
                 yield part

@@ -27,14 +27,21 @@ class Cloud:
         self.files = {"manifest.json": MANIFEST, **CONTENTS, STAGES[0]: first_stage}
         self.asked: list[str] = []
 
-    async def fetch(self, digest: str, path: str) -> AsyncGenerator[pb.BundlePart, None]:
-        self.asked.append(path)
+    async def fetch(self, digest: str, path: str, offset: int) -> AsyncGenerator[pb.BundlePart, None]:
+        self.asked.append(path if not offset else f"{path} from {offset}")
         data = self.files[path]
-        for offset in range(0, len(data), 4):
+        for start in range(offset, len(data), 4):
             await asyncio.sleep(0)
-            yield pb.BundlePart(
-                path=path, offset=offset, total_bytes=len(data), data=data[offset : offset + 4]
-            )
+            yield pb.BundlePart(path=path, offset=start, total_bytes=len(data), data=data[start : start + 4])
+
+    async def cut(self, digest: str, path: str, offset: int) -> AsyncGenerator[pb.BundlePart, None]:
+        """Sends one part of a stage, and no more."""
+        parts = self.fetch(digest, path, offset)
+        yield await anext(parts)
+        if path in STAGES:
+            raise Unavailable("the connection was lost")
+        async for part in parts:
+            yield part
 
 
 def stored(folder: Path, fetch: Fetch, paths: list[str] = STAGES) -> StoredBundle:
@@ -79,8 +86,8 @@ def test_file_that_is_not_the_listed_one_leaves_nothing(
 
 
 def test_parts_out_of_order_are_refused(tmp_path: Path) -> None:
-    async def reordered(digest: str, path: str) -> AsyncGenerator[pb.BundlePart, None]:
-        parts = [part async for part in Cloud().fetch(digest, path)]
+    async def reordered(digest: str, path: str, offset: int) -> AsyncGenerator[pb.BundlePart, None]:
+        parts = [part async for part in Cloud().fetch(digest, path, offset)]
         for part in reversed(parts):
             yield part
 
@@ -108,18 +115,56 @@ def test_file_that_the_manifest_does_not_list_is_refused(tmp_path: Path) -> None
         stored(tmp_path, Cloud().fetch, ["../secret"])
 
 
-def test_fetching_that_breaks_off_leaves_nothing_and_is_done_again(tmp_path: Path) -> None:
-    async def broken(digest: str, path: str) -> AsyncGenerator[pb.BundlePart, None]:
-        parts = Cloud().fetch(digest, path)
-        yield await anext(parts)
-        if path == STAGES[0]:
-            raise Unavailable("the connection was lost")
-        async for part in parts:
-            yield part
+def test_fetching_that_breaks_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    cloud = Cloud()
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            stored(tmp_path, cloud.cut)
+    assert not (tmp_path / DIGEST / STAGES[0]).exists()
+    stored(tmp_path, cloud.fetch)
+    assert cloud.asked == [
+        "manifest.json",
+        STAGES[0],
+        f"{STAGES[0]} from 4",
+        f"{STAGES[0]} from 8",
+        STAGES[1],
+    ]
+    assert (tmp_path / DIGEST / STAGES[0]).read_bytes() == CONTENTS[STAGES[0]]
+    assert files_in(tmp_path) == [f"{DIGEST}/{path}" for path in ["manifest.json", *STAGES]]
+
+
+def test_manifest_that_breaks_off_begins_anew(tmp_path: Path) -> None:
+    """Nobody knows how long it is, so that a beginning that is too long could never be told."""
+
+    async def cut(digest: str, path: str, offset: int) -> AsyncGenerator[pb.BundlePart, None]:
+        yield await anext(Cloud().fetch(digest, path, offset))
+        raise Unavailable("the connection was lost")
 
     with pytest.raises(Unavailable):
-        stored(tmp_path, broken)
-    assert files_in(tmp_path) == [f"{DIGEST}/manifest.json"]
+        stored(tmp_path, cut)
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("there", [b"FIRS", b"first stagE", b"much more than the file has"])
+def test_beginning_that_is_not_the_files_own_is_thrown_away(tmp_path: Path, there: bytes) -> None:
+    with pytest.raises(Unavailable):
+        stored(tmp_path, Cloud().cut)
+    [partial] = (tmp_path / "partial").iterdir()
+    partial.write_bytes(there)
+    if len(there) <= len(CONTENTS[STAGES[0]]):
+        with pytest.raises(Corrupt, match="ask again"):
+            stored(tmp_path, Cloud().fetch)
+        assert not partial.exists()
+    cloud = Cloud()
+    stored(tmp_path, cloud.fetch)
+    assert cloud.asked == STAGES
+
+
+def test_beginning_that_is_the_whole_file_is_taken_for_it(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable):
+        stored(tmp_path, Cloud().cut)
+    [partial] = (tmp_path / "partial").iterdir()
+    partial.write_bytes(CONTENTS[STAGES[0]])
     stored(tmp_path, Cloud().fetch)
     assert (tmp_path / DIGEST / STAGES[0]).read_bytes() == CONTENTS[STAGES[0]]
 
@@ -164,7 +209,7 @@ def test_something_in_a_files_place_is_one_clear_error(tmp_path: Path) -> None:
         stored(tmp_path, Cloud().fetch)
 
 
-def test_progress_is_told_by_file(tmp_path: Path) -> None:
+def test_progress_of_the_manifest_is_its_own(tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
 
     async def run() -> None:
@@ -173,6 +218,21 @@ def test_progress_is_told_by_file(tmp_path: Path) -> None:
     settle(run())
     assert told[0] == ("manifest.json", 4, len(MANIFEST))
     assert told[-1] == ("manifest.json", len(MANIFEST), len(MANIFEST))
+
+
+def test_progress_of_several_files_is_one_total_that_counts_from_where_it_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable):
+        stored(tmp_path, Cloud().cut)
+    told: list[tuple[str, int, int]] = []
+
+    async def run() -> None:
+        store = BundleStore(tmp_path, lambda *now: told.append(now))
+        await store.need(await store.open(DIGEST, Cloud().fetch), STAGES, Cloud().fetch)
+
+    settle(run())
+    total = sum(len(CONTENTS[path]) for path in STAGES)
+    assert {row[2] for row in told} == {total}
+    assert [row[1] for row in told] == [4, 8, 11, 15, 19, total]
 
 
 def test_cache_folder_is_the_environments_if_it_names_one(

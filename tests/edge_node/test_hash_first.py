@@ -35,7 +35,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         monkeypatch.setattr(module, name, noted)
 
-    noting(media, "_decoded")
+    noting(media, "decode_picture")
     noting(node_module, "code")
     return done
 
@@ -84,7 +84,7 @@ def test_another_arm_or_picture_is_encoded_and_sent(
     work.clear()
     answer = edge.ask(**{"question": "hi", "image": PICTURE, "split": 2, "codec": "fp16", **options})
     assert answer.text() == "hi "
-    assert work == ["_decoded", "code"]
+    assert work == ["decode_picture", "code"]
     assert answer.report.uploaded_bytes > 0
 
 

@@ -104,11 +104,11 @@ def test_error_bound_holds_and_is_nearly_reached(codec: Codec, dtype: DType, sca
         assert (error / bound).max() > (0.7 if dtype is DType.BFLOAT16 else 0.85)
 
 
-@pytest.mark.parametrize("name", ["int8:channel", "int8:token"])
-@pytest.mark.parametrize("steps", [63, 64, 95, 127, 190, 191, 254])
-def test_int8_of_the_smallest_subnormals_stays_within_its_bound(name: str, steps: int) -> None:
-    """The scale itself is a subnormal of one or two steps, and quotients reach 190."""
-    array = np.arange(-steps, steps + 1, dtype=np.float32)[:, None] * np.float32(2.0**-149)
+@pytest.mark.parametrize("name", ["int8:channel", "int8:token", "int4:group32", "int4:channel"])
+@pytest.mark.parametrize("steps", [63, 64, 95, 127, 190, 191, 254, 1 << 19, 1 << 20])
+def test_integers_of_the_smallest_subnormals_stays_within_its_bound(name: str, steps: int) -> None:
+    """The scale itself is a subnormal of one or two steps, and quotients reach 190 in int8, 14 in int4."""
+    array = np.linspace(-steps, steps, 255, dtype=np.float32).round()[:, None] * np.float32(2.0**-149)
     assert_within_bound(parse_codec(name), array)
     assert round_trip(parse_codec(name), array)[-1] >= 0
 
@@ -163,6 +163,52 @@ def test_int8_scales_are_per_channel_or_per_token() -> None:
     assert len(token.encode_tensor(np.ones((5, 3), np.float32))) == 5 * 4 + 15
 
 
+def test_int4_scales_are_per_run_of_32_per_token_or_per_channel() -> None:
+    array = np.ones((5, 70), np.float32)
+    array[:, 32:64] = 1000.0
+    for name, num_scales in (("int4:group32", 5 * 3), ("int4:token", 5), ("int4:channel", 70)):
+        assert len(parse_codec(name).encode_tensor(array)) == num_scales * 2 + 5 * 70 // 2
+    # Only where a number has its scale with the large ones is it lost: the step of those is 1000 / 7.
+    kept = np.abs(round_trip(parse_codec("int4:group32"), array) - array)
+    assert kept[:, :32].max() <= 1 / 14
+    assert kept[:, 64:].max() <= 1 / 14
+    assert (round_trip(parse_codec("int4:token"), array)[:, :32] == 0).all()
+
+
+def test_int4_puts_the_first_of_two_numbers_in_the_lower_half_and_0_after_an_odd_count() -> None:
+    scale = b"\x80\x3f"  # 1.0 as bfloat16
+    assert parse_codec("int4").encode_tensor(np.array([7, -7, 3], np.float32)) == scale + b"\x97\x03"
+    assert parse_codec("int4").encode_tensor(np.array([7, -1, 3, -7], np.float32)) == scale + b"\xf7\x93"
+
+
+@pytest.mark.parametrize("name", ["int4:group32", "int4:token", "int4:channel", "int4+zstd"])
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (33,), (3, 31), (3, 33), (5, 3, 1), (1, 3, 65)])
+def test_int4_of_an_odd_count_stays_within_its_bound(name: str, shape: tuple[int, ...]) -> None:
+    array = np.asarray(np.random.default_rng(1).standard_normal(shape), np.float32)
+    assert array.size % 2
+    assert_within_bound(parse_codec(name), array)
+
+
+@pytest.mark.parametrize("name", ["int4:group32", "int4:token", "int4:channel"])
+def test_int4_error_of_ordinary_numbers_is_at_most_half_of_the_scale_that_is_sent(name: str) -> None:
+    """Also of the largest of a group, which lies above the last level, as scales are cut to bfloat16."""
+    array = np.random.default_rng(2).standard_normal((64, 32)).astype(np.float32)
+    axis = 0 if name == "int4:channel" else 1
+    quotient = np.abs(array).max(axis=axis, keepdims=True) / np.float32(7)
+    scale = as_float32(as_dtype(quotient, DType.BFLOAT16))
+    assert (np.abs(array).max(axis=axis, keepdims=True) / scale).max() > 7.03
+    assert (np.abs(round_trip(parse_codec(name), array) - array) <= scale * 0.500001).all()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("setting", ["group32", "token", "channel"])
+def test_int4_never_gives_back_a_larger_number_than_the_largest(setting: str, dtype: DType) -> None:
+    largest = {DType.FLOAT16: 65504.0, DType.BFLOAT16: 3.38e38, DType.FLOAT32: 3.4028235e38}[dtype]
+    array = as_dtype(np.array([[largest], [-largest]], np.float32), dtype)
+    decoded = as_float32(round_trip(parse_codec(f"int4:{setting}"), array))
+    assert np.abs(decoded).max() <= np.abs(as_float32(array)).max()
+
+
 def test_bf16_rounds_to_nearest_even() -> None:
     bits = np.array([0x3F808000, 0x3F818000, 0x3F808001, 0x3F807FFF, 0x80000001], np.uint32)
     coded = np.frombuffer(parse_codec("bf16").encode_tensor(bits.view(np.float32)), "<u2")
@@ -180,6 +226,8 @@ def test_bf16_rounds_to_nearest_even() -> None:
         ("bf16", np.nan, "use raw"),
         ("int8", np.inf, "use raw"),
         ("int8:token+zstd", np.nan, "use raw"),
+        ("int4", -np.inf, "use raw"),
+        ("int4:channel+zstd", np.nan, "use raw"),
     ],
 )
 def test_value_that_a_codec_cannot_hold_names_the_codec_to_use(name: str, value: float, instead: str) -> None:
@@ -204,7 +252,7 @@ def test_bf16_refuses_exactly_what_rounds_to_infinity() -> None:
             parse_codec("bf16").encode_tensor(np.array([value]))
 
 
-@pytest.mark.parametrize("name", ["fp16", "fp16+zstd", "bf16", "int8", "int8:token"])
+@pytest.mark.parametrize("name", ["fp16", "fp16+zstd", "bf16", "int8", "int8:token", "int4", "int4:channel"])
 def test_largest_finite_numbers_that_fit_come_back_finite(name: str) -> None:
     largest = {"fp16": 65519.0, "bf16": 3.38e38}.get(name.removesuffix("+zstd"), 3.4028235e38)
     array = np.array([[largest, -largest], [0.0, 1.0]], np.float32)
@@ -223,7 +271,8 @@ def test_names_are_what_users_write() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "int4", "int8:row", "raw:x", "zstd", "raw+zstd+zstd", "int8+zstd:token", "x" * 999]
+    "name",
+    ["", "int2", "int8:row", "int4:group7", "raw:x", "zstd", "raw+zstd+zstd", "int8+zstd:token", "x" * 999],
 )
 def test_unknown_codec(name: str) -> None:
     with pytest.raises(UnknownCodec, match="expected one of raw, fp16") as caught:
@@ -239,6 +288,7 @@ def test_wire_names_are_exact() -> None:
 def test_describe_lists_each_codec_once_with_its_default_first() -> None:
     infos = {info.codec_id: info for info in codec_infos()}
     assert list(infos["int8+zstd"].settings) == ["channel", "token"]
+    assert list(infos["int4"].settings) == ["group32", "token", "channel"]
     assert list(infos["raw"].settings) == [""]
     assert {codec_id for codec_id, info in infos.items() if info.lossless} == {"raw", "raw+zstd"}
 

@@ -127,6 +127,33 @@ def test_int8_scale_out_of_range_is_malformed(scale: float) -> None:
         decode_one("int8", bytes(payload))
 
 
+@pytest.mark.parametrize("scale", [np.nan, np.inf, -1.0, -0.001, 4.9e37])
+@pytest.mark.parametrize("setting", ["group32", "token", "channel"])
+def test_int4_scale_out_of_range_is_malformed(setting: str, scale: float) -> None:
+    codec = parse_codec(f"int4:{setting}")
+    payload = bytearray(codec.encode_tensor(np.ones(SMALL.shape, np.float32)))
+    payload[:2] = np.float32(scale).tobytes()[2:]
+    with pytest.raises(MalformedMessage, match="int4 scale"):
+        decode_one(codec, bytes(payload))
+
+
+def test_int4_largest_scale_that_is_taken_is_the_largest_that_is_sent() -> None:
+    spec = TensorSpec("x", DType.FLOAT32, (2,))
+    codec = parse_codec("int4")
+    payload = codec.encode_tensor(np.array([3.4028235e38, -3.4028235e38], np.float32))
+    assert np.isfinite(decode_one(codec, payload, spec)).all()
+    scale = int.from_bytes(payload[:2], "little") + 1
+    with pytest.raises(MalformedMessage, match="int4 scale"):
+        decode_one(codec, scale.to_bytes(2, "little") + payload[2:], spec)
+
+
+def test_int4_number_after_an_odd_count_is_malformed() -> None:
+    spec = TensorSpec("x", DType.FLOAT32, (3,))
+    payload = parse_codec("int4").encode_tensor(np.ones(3, np.float32))
+    with pytest.raises(MalformedMessage, match="3 int4 numbers, and more"):
+        decode_one("int4", payload[:-1] + bytes([payload[-1] | 0x10]), spec)
+
+
 def test_bool_byte_above_one_is_malformed() -> None:
     with pytest.raises(MalformedMessage, match="byte above 1"):
         decode_one("raw", b"\x02", TensorSpec("mask", DType.BOOL, (1,)))

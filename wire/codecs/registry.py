@@ -2,6 +2,7 @@
 
 from wire.codecs.base import Codec, codec_name, split_codec_name
 from wire.codecs.half import Bf16, Fp16
+from wire.codecs.int4 import Int4
 from wire.codecs.int8 import Int8
 from wire.codecs.raw import RAW
 from wire.codecs.zstd import Zstd
@@ -10,7 +11,16 @@ from wire.limits import MAX_ID_CHARS
 from wire.v1 import inference_pb2 as pb
 
 # The first setting of a codec id is its default.
-_PLAIN: tuple[Codec, ...] = (RAW, Fp16(), Bf16(), Int8("channel"), Int8("token"))
+_PLAIN: tuple[Codec, ...] = (
+    RAW,
+    Fp16(),
+    Bf16(),
+    Int8("channel"),
+    Int8("token"),
+    Int4("group32"),
+    Int4("token"),
+    Int4("channel"),
+)
 _CODECS: tuple[Codec, ...] = _PLAIN + tuple(Zstd(codec) for codec in _PLAIN)
 _BY_WIRE: dict[tuple[str, str], Codec] = {(codec.codec_id, codec.setting): codec for codec in _CODECS}
 
