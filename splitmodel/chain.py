@@ -102,4 +102,3 @@ def _boundary_names(cuts: Sequence[Cut], input_names: Sequence[str]) -> dict[fx.
         new = [node for node in cut.live if node not in names]
         names.update((node, f"{cut.label}/{i}" if len(new) > 1 else cut.label) for i, node in enumerate(new))
     return names
-

@@ -46,19 +46,14 @@ class Guard:
 def settle_reads(module: fx.GraphModule, examples: Sequence[Tensor]) -> Guard | None:
     """Makes constants of what was read out of the examples; None where nothing was.
 
-    Raises BadInput where other inputs of the same shapes would give other numbers.
+    Raises BadInput where other inputs of the same shapes would give other numbers, and Python went on by them.
     """
-    read = _read_nodes(module.graph)
+    read = _settled(module, [list(examples), *_others(examples)])
     if not read:
         return None
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     values = [value.clone() for value in extract(module, inputs, read)(*examples)]
     guard = Guard(_guard_module(module, inputs, read, values), tuple(str(node.target) for node in read))
-    if not all(guard.holds(other) for other in _others(examples)):
-        raise BadInput(
-            f"the encoder cannot be traced: it goes on by a number that it reads out of its input ({read[0].name}), "
-            "and other inputs give another; use another model"
-        )
     for index, (node, value) in enumerate(zip(read, values, strict=True)):
         module.register_buffer(f"_read_{index}", value)
         with module.graph.inserting_after(node):
@@ -93,25 +88,41 @@ def _as_node(module: fx.GraphModule, before: fx.Node, pick: Any) -> Any:
         return module.graph.get_attr(name)
 
 
-def _read_nodes(graph: fx.Graph) -> list[fx.Node]:
-    """The tensors that numbers were read out of; what follows from the earlier ones is none of them."""
-    read: list[fx.Node] = []
-    live = depends_on_input(graph)
-    for node in graph.nodes:
+def _settled(module: fx.GraphModule, inputs: Sequence[Sequence[Tensor]]) -> list[fx.Node]:
+    """The tensors that numbers were read out of, the same for all inputs; what follows from earlier ones is none.
+
+    Operators that pick by numbers that differ stay as they are: their shapes are theirs to find.
+    """
+    settled: list[fx.Node] = []
+    live = depends_on_input(module.graph)
+    for node in module.graph.nodes:
         for source in _sources(node):
-            if source in live:
-                read.append(source)
-                live = depends_on_input(graph, but_for=read)
-    return read
+            if source not in live:
+                continue
+            if _gives_the_same(module, source, inputs):
+                settled.append(source)
+                live = depends_on_input(module.graph, but_for=settled)
+            elif torch.Tag.data_dependent_output in node.target.tags:
+                raise BadInput(
+                    f"the encoder cannot be traced: it goes on by a number that it reads out of its input "
+                    f"({source.name}), and other inputs give another; use another model"
+                )
+    return settled
+
+
+def _gives_the_same(module: fx.GraphModule, node: fx.Node, inputs: Sequence[Sequence[Tensor]]) -> bool:
+    placeholders = [other for other in module.graph.nodes if other.op == "placeholder"]
+    part = extract(module, placeholders, [node])
+    first, *others = [part(*tensors)[0] for tensors in inputs]
+    return all(torch.equal(first, other) for other in others)
 
 
 def _sources(node: fx.Node) -> list[fx.Node]:
     """Those of a node's tensors that it makes a number of, or its result's shape."""
     tags = getattr(node.target, "tags", ())
     if node.target in (_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default):
-        return [pick for pick in node.args[1] if pick is not None and _is_mask(pick)]  # type: ignore[union-attr, arg-type, misc]
-    if node.target is _aten.masked_select.default:
-        return [node.args[1]]  # type: ignore[list-item]
+        picks: Any = node.args[1]
+        return [pick for pick in picks if pick is not None and _is_mask(pick)]
     if torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags:
         return list(node.all_input_nodes)
     return []

@@ -92,10 +92,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], Callable[[], dict[str, Tensor]]]]
         },
         "text_config": {**TEXT, "rope_parameters": _MROPE},
     }, patches),
-}  # fmt: skip
-
-# Their encoders take a number out of a tensor while they run, so they cannot be traced today.
-UNTRACEABLE: dict[str, tuple[str, dict[str, Any], Callable[[], dict[str, Tensor]]]] = {
+    # The next three take numbers out of tensors while they run.
     "smolvlm": ("SmolVLM", {
         "vision_config": VISION, "text_config": {**TEXT, "model_type": "llama"}, "scale_factor": 2,
     }, lambda: {"pixel_values": _noise(1, 1, 3, 64, 64)}),
@@ -126,7 +123,7 @@ class MadePixels:
 
 def make_family(name: str) -> tuple[GeneratorWithEncoders, dict[str, Tensor]]:
     """The family's tiny model as an adapter, and the picture's tensors that it is traced with."""
-    stem, settings, inputs = {**FAMILIES, **UNTRACEABLE}[name]
+    stem, settings, inputs = FAMILIES[name]
     config = getattr(transformers, f"{stem}Config")(**settings)
     model = getattr(transformers, f"{stem}ForConditionalGeneration")(config).eval()
     randomise(model, seed=0)

@@ -20,7 +20,7 @@ from cloud_node.runner import ModelRunner, Room
 from cloud_node.sampling import Choice
 from splitmodel.decoder import Decoder
 from splitmodel.recording import PrefillCall
-from tests.splitmodel.families import FAMILIES, UNTRACEABLE
+from tests.splitmodel.families import FAMILIES
 
 WINDOW = 8
 NUM_NEW = 12
@@ -37,7 +37,7 @@ FORWARD = ["paligemma", "gemma3"]
 REFUSED = {
     "qwen3_vl": "the decoder also takes visual_pos_masks, deepstack_visual_embeds, which the engine does not"
 }
-ALL = {**FAMILIES, **UNTRACEABLE}
+ALL = FAMILIES
 SERVED = [name for name in ALL if name not in REFUSED]
 _PICTURE_TOKEN = 300
 

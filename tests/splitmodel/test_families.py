@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from splitmodel.adapters.generator import GeneratorWithEncoders
-from tests.splitmodel.families import FAMILIES, UNTRACEABLE, make_family
-from wire.errors import BadInput
+from tests.splitmodel.families import FAMILIES, make_family
 
 _PICTURE = Image.new("RGB", (8, 8))
 
@@ -42,10 +41,3 @@ def test_head_and_tail_are_bit_equal_to_the_whole_encoder(family: str) -> None:
             pairs = zip(ended, reference, strict=True)
             assert all(torch.equal(left, right) for left, right in pairs), split_point
     assert not torch.equal(whole_encoder(adapter, traced)[0], reference[0]), "the encoder ignores its input"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", UNTRACEABLE)
-def test_encoder_that_needs_a_number_to_go_on_is_refused_in_one_sentence(family: str) -> None:
-    with pytest.raises(BadInput, match=r"^the encoder cannot be traced: [^\n]*; use another model$"):
-        make_family(family)[0].trace_encoder(_PICTURE)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -121,3 +124,75 @@ def test_hooks_are_gone_after_tracing_even_where_it_fails() -> None:
         with pytest.raises(BadInput):
             trace(lambda x: [encoder(x)], [example()], encoder)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in encoder.modules())
+
+
+class _DropsPadding(nn.Module):
+    """Rows that are all zero are padding, and left out: as encoders of several tiles do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        real = (x[0] == 0.0).sum(-1) != 8
+        real[0] |= ~torch.any(real)
+        counts = real.sum()[None].tolist()
+        return list(torch.split(torch.tanh(self.layer(x[0][real])), counts))
+
+
+def test_what_padding_is_may_decide_and_the_guard_says_for_which_inputs() -> None:
+    encoder = _DropsPadding().eval().requires_grad_(False)
+    result = trace(encoder, [example()], encoder)
+    untraced = example(seed=5)
+    assert torch.equal(result.module(untraced)[0], encoder(untraced)[0])
+    assert result.guard is not None
+    assert result.guard.holds([untraced])
+    padded = untraced.clone()
+    padded[0, 1] = 0
+    assert not result.guard.holds([padded])
+
+
+def test_number_out_of_a_constant_is_a_constant() -> None:
+    def write(x: Tensor, own: Tensor) -> Tensor:
+        grid = torch.arange(1, 4)
+        parts = torch.split(x, [1] * int(grid[2]), dim=1)
+        lengths = (grid // 3 + 1).tolist()
+        return torch.cat([part * length for part, length in zip(parts, lengths, strict=True)], dim=1) + own
+
+    result = traced(_Writes(write))
+    assert result.guard is None
+    untraced = example(seed=5)
+    assert torch.equal(result.module(untraced)[0], write(untraced, torch.ones(8)))
+
+
+@pytest.mark.parametrize("read", [Tensor.tolist, lambda x: x.numpy().copy(), lambda x: [float(y) for y in x]])
+def test_numbers_out_of_the_input_are_refused_however_they_are_read(read: Callable[[Tensor], Any]) -> None:
+    def write(x: Tensor, own: Tensor) -> Tensor:
+        return x * torch.tensor(read(x[0, 0]))
+
+    with pytest.raises(BadInput, match=r"^the encoder cannot be traced: [^\n]*; use another model$"):
+        traced(_Writes(write))
+
+
+def test_constant_mask_picks_rows_of_a_known_number() -> None:
+    def write(x: Tensor, own: Tensor) -> Tensor:
+        return torch.relu(x)[torch.arange(3)[None] != 1] + own
+
+    result = traced(_Writes(write))
+    picks = [node for node in result.module.graph.nodes if "index" in str(node.target)]
+    assert all(getattr(result.module, str(rows.target)).dtype == torch.int64 for rows in picks[0].args[1])
+    untraced = example(seed=5)
+    assert torch.equal(result.module(untraced)[0], write(untraced, torch.ones(8)))
+
+
+def test_mask_that_happens_to_be_all_ones_is_still_read() -> None:
+    """Models that ask whether they are compiled take no short cut for it."""
+
+    def forward(x: Tensor, mask: Tensor) -> list[Tensor]:
+        whole = not torch.compiler.is_compiling() and bool(mask.all())
+        return [x if whole else x * mask[..., None]]
+
+    root = nn.Linear(8, 8)
+    result = trace(forward, [example(), torch.ones(1, 3, dtype=torch.int64)], root)
+    half = torch.tensor([[1, 0, 1]])
+    assert torch.equal(result.module(example(), half)[0], example() * half[..., None])
