@@ -111,8 +111,8 @@ Codecs = Annotated[
     list[str] | None,
     typer.Option(
         "--codec",
-        help="Such as raw, fp16+zstd or int8:token; to send the input itself, jpeg:90, opus:24 or as-is. For all, or once "
-        "for each input; the bundle's default without it.",
+        help="Such as raw, fp16+zstd or int8:token; to send the input itself, jpeg:90, opus:24 or as-is. For all, or "
+        "once for each input; the bundle's default without it.",
     ),
 ]
 Language = Annotated[
