@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from partitioner.samples import default_sizes, fitted
 from splitmodel.adapters.base import Adapter
@@ -22,7 +24,7 @@ def trace_encoders(
     """Traces the encoder once where all inputs have one shape, else once per size (those given, of its kind)."""
     axis = adapter.tile_axis(modality, samples)
     inputs = [tile for media in samples for tile in adapter.encoder_input(modality, media).tiles(axis)]
-    if all(_is_alike(inputs[0], other) for other in inputs[1:]):
+    if _have_one_shape(inputs) and not _sizes_matter(adapter, modality, inputs):
         return [adapter.trace_encoder(modality, samples[-1], axis=axis)]
     kind = _KINDS[modality]
     listed = [size for size in sizes if isinstance(size, kind)]
@@ -32,9 +34,28 @@ def trace_encoders(
     ]
 
 
-def _is_alike(left: EncoderInput, right: EncoderInput) -> bool:
-    """One shape of content, and the same of all that follows from the input's size."""
-    shapes = [[tensor.shape for tensor in one.content.values()] for one in (left, right)]
-    return shapes[0] == shapes[1] and all(
-        torch.equal(value, right.constants[key]) for key, value in left.constants.items()
-    )
+def _have_one_shape(inputs: Sequence[EncoderInput]) -> bool:
+    shapes = [[tensor.shape for tensor in one.content.values()] for one in inputs]
+    return all(other == shapes[0] for other in shapes[1:])
+
+
+def _sizes_matter(adapter: Adapter, modality: Modality, inputs: Sequence[EncoderInput]) -> bool:
+    """Whether the encoder gives something else for the same content where what follows from its size is another's."""
+    first = inputs[0]
+    others = [one for one in inputs[1:] if not _is_same(first.constants, one.constants)]
+    reference = _leaves(adapter, modality, first) if others else []
+    for one in others:
+        made = _leaves(adapter, modality, EncoderInput(first.content, one.constants))
+        if [tensor.shape for tensor in made] != [tensor.shape for tensor in reference]:
+            return True
+        if not all(torch.equal(left, right) for left, right in zip(made, reference, strict=True)):
+            return True
+    return False
+
+
+def _is_same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, right[key]) for key, value in left.items())
+
+
+def _leaves(adapter: Adapter, modality: Modality, given: EncoderInput) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(adapter.encode(modality, given)) if isinstance(leaf, Tensor)]

@@ -15,16 +15,18 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
     MODEL_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForMultimodalLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSpeechSeq2Seq,
-    AutoProcessor,
 )
 from transformers import logging as transformers_logging
 
+from splitmodel.processor_parts import load_processor
 from wire.errors import BadInput, UnknownModel
 
 _HASH_BLOCK_BYTES = 1 << 20
@@ -34,6 +36,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 _CLASSES = (
     (MODEL_FOR_MULTIMODAL_LM_MAPPING, AutoModelForMultimodalLM),
     (MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING, AutoModelForSpeechSeq2Seq),
+    (MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoModelForSeq2SeqLM),
     (MODEL_MAPPING, AutoModel),
 )
 # What a checkpoint can make transformers raise: files missing or cut short, settings or shapes that do not fit.
@@ -63,9 +66,10 @@ def load(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> 
     """
     transformers_logging.disable_progress_bar()
     path = _resolve(name)
-    model = _model(name, path, auto_class(_config(name, path), name), dtype)
+    config = _config(name, path)
+    model = _model(name, path, auto_class(config, name), dtype)
     try:
-        processor = AutoProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
+        processor = load_processor(path, config)
     except _LOAD_ERRORS as error:
         raise BadInput(f"the processor of {name} does not load: {_one_line(error)}") from error
     return Checkpoint(name, path, model.eval().to(device), processor, weights_digest(path))

@@ -15,7 +15,7 @@ from torch import Tensor
 from splitmodel.media import Media, MediaInput, blank
 from wire.errors import BadInput
 from wire.modality import Modality
-from wire.sizes import Size
+from wire.sizes import ImageSize, Size, SoundSize
 
 # What a processor's `__call__` and its chat template name each kind of media.
 _CALL_NAMES: dict[Modality, str] = {"image": "images", "audio": "audio"}
@@ -30,6 +30,7 @@ class Processing:
         self.image_processor = getattr(processor, "image_processor", None)
         self.feature_extractor = getattr(processor, "feature_extractor", None)
         self.tokenizer = getattr(processor, "tokenizer", None)
+        self._wanted: dict[Modality, bool] = {}
 
     @property
     def takes_prompt(self) -> bool:
@@ -65,7 +66,8 @@ class Processing:
                     f"the prompt holds {placeholder!r}, which stands for the {_WHAT[modality]}; ask without it"
                 )
         if not getattr(self._processor, "chat_template", None):
-            return "\n".join([*(placeholders[kind] for kind in kinds), prompt])
+            before = [placeholders[kind] for kind in kinds if self._wants_placeholder(kind)]
+            return "\n".join([*before, prompt])
         content = [*({"type": kind} for kind in kinds), {"type": "text", "text": prompt}]
         messages = [{"role": "user", "content": content}]
         return str(self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
@@ -75,12 +77,11 @@ class Processing:
         if not self.takes_prompt:
             [only] = inputs
             return self.encoder_inputs(only.modality, only.media)
-        media: dict[str, list[Any]] = {}
-        for one in inputs:
-            media.setdefault(_CALL_NAMES[one.modality], []).append(one.media)
-        settings = {"sampling_rate": self.rate_hz} if "audio" in media else {}
+        arguments: dict[str, Any] = {}
+        for modality in dict.fromkeys(one.modality for one in inputs):
+            arguments |= self._call(modality, [one.media for one in inputs if one.modality == modality])
         text = self.chat(prompt, [one.modality for one in inputs])
-        return _tensors(self._processor(text=text, **media, **settings, return_tensors="pt"))
+        return _tensors(self._processor(text=text, **arguments, return_tensors="pt"))
 
     def prompt_inputs(
         self, prompt: str, kinds: Sequence[Modality], sizes: Sequence[Size]
@@ -130,6 +131,24 @@ class Processing:
         )
         names = getattr(part, "model_input_names", ())
         return key in names and (modality == "text" or torch.is_floating_point(value))
+
+    def _wants_placeholder(self, modality: Modality) -> bool:
+        """Whether a placeholder has to be in the text, or the processor puts it there itself: tried once."""
+        if modality not in self._wanted:
+            one = blank(ImageSize(32, 32) if modality == "image" else SoundSize(self.rate_hz, self.rate_hz))
+            try:
+                self._processor(
+                    text=self._placeholder(modality), **self._call(modality, [one]), return_tensors="pt"
+                )
+                self._wanted[modality] = True
+            except ValueError:
+                self._wanted[modality] = False
+        return self._wanted[modality]
+
+    def _call(self, modality: Modality, media: list[Media]) -> dict[str, Any]:
+        """The arguments by which a processor takes media."""
+        settings = {"sampling_rate": self.rate_hz} if modality == "audio" else {}
+        return {_CALL_NAMES[modality]: media, **settings}
 
     def _placeholder(self, modality: Modality) -> str:
         return str(getattr(self._processor, f"{modality}_token", None) or "")

@@ -6,10 +6,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from transformers.modeling_outputs import BaseModelOutput
-
 from splitmodel.adapters.base import Adapter
-from splitmodel.encoder import Encoded
+from splitmodel.encoder import Encoded, read_outputs
 from splitmodel.loading import Checkpoint
 from splitmodel.model_call import ModelCall
 from wire.errors import BadInput
@@ -44,18 +42,19 @@ class EncoderDecoder(Adapter):
         if prompt:
             raise BadInput("this model takes no prompt beside its input; leave it empty")
         [one] = encoded
-        kept = one.encoder.output(one.tiles[0])
+        output = one.encoder.output_type(**one.encoder.output(one.tiles[0]))
         inputs = self._on_device(self.processing.prompt_inputs("", [one.encoder.modality], [one.size]))
         taken = inspect.signature(self.model.forward).parameters
         inputs = {key: value for key, value in inputs.items() if key in taken}
-        return ModelCall(self.model, {**inputs, "encoder_outputs": BaseModelOutput(**kept)})
+        return ModelCall(self.model, {**inputs, "encoder_outputs": output})
 
     def _method(self, modality: Modality) -> Callable[..., Any]:
         forward: Callable[..., Any] = self.model.get_encoder().forward
         return _Call(self.model.get_encoder(), forward)
 
     def _read(self, output: Any) -> dict[str, Any]:
-        return {"last_hidden_state": output.last_hidden_state}
+        # Some encoders hand on the mask of what they kept.
+        return read_outputs(output, inner=("hidden_states", "attentions"))
 
 
 class _Call:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from splitmodel.adapters.base import Adapter
 from splitmodel.adapters.dual_encoder import DualEncoder
 from splitmodel.adapters.encoder_decoder import EncoderDecoder
-from splitmodel.adapters.generator import Generator
+from splitmodel.adapters.generator import Generator, has_method
 from splitmodel.loading import Checkpoint
 from wire.errors import BadInput
 
@@ -13,7 +13,7 @@ from wire.errors import BadInput
 def adapter_for(checkpoint: Checkpoint) -> Adapter:
     """The adapter of a checkpoint's shape; raises BadInput where its shape is none that is served."""
     model = checkpoint.model
-    has_media_features = hasattr(model, "get_image_features") or hasattr(model, "get_audio_features")
+    has_media_features = any(has_method(model, name) for name in ("get_image_features", "get_audio_features"))
     if hasattr(model, "get_text_features") and has_media_features:
         return DualEncoder(checkpoint)
     if model.can_generate() and has_media_features:

@@ -40,7 +40,9 @@ class Generator(Adapter):
     @property
     def modalities(self) -> tuple[Modality, ...]:
         parts = {"image": self.processing.image_processor, "audio": self.processing.feature_extractor}
-        return tuple(m for m, name in _METHODS.items() if hasattr(self.model, name) and parts[m] is not None)
+        return tuple(
+            m for m, name in _METHODS.items() if has_method(self.model, name) and parts[m] is not None
+        )
 
     def split(self, encoded: Sequence[Encoded], prompt: str) -> ModelCall:
         kinds = [one.encoder.modality for one in encoded]
@@ -58,7 +60,7 @@ class Generator(Adapter):
 
     def _without_media(self, modality: Modality, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Neither the content nor what only the encoder takes."""
-        only = set(inspect.signature(getattr(self.model, _METHODS[modality])).parameters)
+        only = set(inspect.signature(self._method(modality)).parameters)
         only -= set(inspect.signature(self.model.forward).parameters)
         return {
             key: value
@@ -85,6 +87,11 @@ class Generator(Adapter):
 def _output(encoded: Sequence[Encoded]) -> Any:
     outputs = [one.encoder.output(tile) for one in encoded for tile in one.tiles]
     return encoded[0].encoder.output_type(**join(outputs))
+
+
+def has_method(model: Any, name: str) -> bool:
+    """Whether the model has it, or the one inside it."""
+    return hasattr(model, name) or hasattr(model.base_model, name)
 
 
 def _owner(model: Any, name: str) -> Any:
