@@ -62,9 +62,7 @@ def unigrams() -> PreTrainedTokenizerFast:
         vocab_size=60, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
     )
     tokenizer.train_from_iterator(["what colour is the circle? the circle is red."] * 4, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", 1)]
-    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
@@ -104,9 +102,7 @@ def recipe_in(folder: Path, tokenizer: Any, *, has_mask: bool = True) -> TextPre
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_ids_and_mask_equal_those_of_transformers(name: str, text: str, tmp_path: Path) -> None:
     tokenizer = TOKENIZERS[name]
-    expected = tokenizer(
-        text, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="np"
-    )
+    expected = tokenizer(text, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="np")
     ids, mask = text_tensors(recipe_in(tmp_path, tokenizer), text, tmp_path)
     assert ids.dtype == mask.dtype == np.int64
     assert ids.shape == mask.shape == (1, LENGTH)
