@@ -17,7 +17,7 @@ from cleave.options import (
     CacheMb,
     ChunkTokens,
     Cloud,
-    Codec,
+    Codecs,
     Compiled,
     Context,
     Deadline,
@@ -25,7 +25,8 @@ from cleave.options import (
     Device,
     Drain,
     Dtype,
-    Image,
+    Images,
+    Language,
     Listen,
     MaxBatchTokens,
     MaxQueue,
@@ -37,13 +38,16 @@ from cleave.options import (
     Name,
     PrefixMb,
     Priority,
+    Question,
     RepetitionPenalty,
     Seed,
     ServedModel,
     Slots,
-    Split,
+    Sounds,
+    Splits,
     Stop,
     TailBatch,
+    Task,
     Temperature,
     Timeout,
     TopK,
@@ -170,11 +174,12 @@ def cloud(
 
 @app.command()
 def ask(
-    question: Annotated[str, typer.Argument(help="What to ask about the picture.")],
     cloud: Cloud,
-    image: Image,
-    split: Split = None,
-    codec: Codec = None,
+    question: Question = "",
+    image: Images = None,
+    sound: Sounds = None,
+    split: Splits = None,
+    codec: Codecs = None,
     model: ServedModel = None,
     max_tokens: MaxTokens = None,
     min_tokens: MinTokens = None,
@@ -185,19 +190,22 @@ def ask(
     repetition_penalty: RepetitionPenalty = None,
     seed: Seed = None,
     stop: Stop = None,
+    language: Language = None,
+    task: Task = None,
     priority: Priority = 0,
     deadline_s: Deadline = None,
     timeout_s: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
-    """Ask about a picture: head here, tail and decoder in the cloud. Needs only the cloud's address.
+    """Ask about pictures and sounds: heads here, tails and decoder in the cloud. Needs only the cloud's address.
 
     cleave ask --cloud 127.0.0.1:50051 --image photo.jpg "What is this?"
     """
     from cleave.asking import ask_and_print
 
     ask_and_print(
-        cloud, question, image, timeout_s=timeout_s, as_json=as_json, model=model, split=split, codec=codec,
+        cloud, question, image or [], sound or [], timeout_s=timeout_s, as_json=as_json, model=model, split=split,
+        codec=codec, language=language, task=task,
         max_new_tokens=max_tokens, min_new_tokens=min_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
         min_p=min_p, repetition_penalty=repetition_penalty, seed=seed, stop=stop or (), priority=priority,
         deadline_s=deadline_s,

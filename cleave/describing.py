@@ -7,6 +7,7 @@ from typing import Any
 
 from cleave.terminal import print_table
 from edge_node.blocking import EdgeNode
+from wire.codecs import codec_name
 from wire.modality import modality_from_wire
 from wire.tensors import DType
 from wire.v1 import inference_pb2 as pb
@@ -23,9 +24,10 @@ def describe_and_print(cloud: str, *, timeout_s: float, as_json: bool) -> None:
     for model in described["models"]:
         _print_model(model)
     rows = [
-        (c["codec"], ", ".join(c["settings"]), "yes" if c["lossless"] else "no") for c in described["codecs"]
+        (c["codec"], ", ".join(c["settings"]), "yes" if c["lossless"] else "no", c["media"] or "")
+        for c in described["codecs"]
     ]
-    print_table("codecs", ("codec", "settings", "lossless"), rows)
+    print_table("codecs", ("codec", "settings", "lossless", "sends itself, at split point 0"), rows)
     print_table(
         "limits", ("limit", "value"), [(name, f"{value:,}") for name, value in described["limits"].items()]
     )
@@ -43,6 +45,7 @@ def to_dict(reply: pb.DescribeReply) -> dict[str, Any]:
                 "codec": codec.codec_id,
                 "settings": [s for s in codec.settings if s],
                 "lossless": codec.lossless,
+                "media": modality_from_wire(codec.media) if codec.media else None,
             }
             for codec in reply.codecs
         ],
@@ -51,21 +54,33 @@ def to_dict(reply: pb.DescribeReply) -> dict[str, Any]:
 
 
 def _model(model: pb.Model) -> dict[str, Any]:
-    arm = model.default_arm
     return {
         "name": model.name,
         "bundle": model.bundle_digest,
-        "default": {"split_point": arm.split_point, "codec_id": arm.codec_id, "setting": arm.setting},
-        "chains": [
-            {
-                "modality": modality_from_wire(chain.modality),
-                "input_shape": chain.input_shape.shape_id,
-                "tail_batching": chain.tail_batching,
-                "split_points": [_split_point(point) for point in chain.split_points],
-            }
-            for chain in model.chains
-        ],
+        "shape": model.shape,
+        "decoding": model.decoding,
+        "default": _arm(model.default_arm),
+        "chains": [_chain(chain) for chain in model.chains],
     }
+
+
+def _chain(chain: pb.Chain) -> dict[str, Any]:
+    shape = chain.input_shape
+    return {
+        "modality": modality_from_wire(chain.modality),
+        "input_shape": shape.shape_id,
+        "width": shape.width if shape.HasField("width") else None,
+        "height": shape.height if shape.HasField("height") else None,
+        "samples": shape.samples if shape.HasField("samples") else None,
+        "is_tiled": shape.is_tiled,
+        "tail_batching": chain.tail_batching,
+        "default": _arm(chain.default_arm),
+        "split_points": [_split_point(point) for point in chain.split_points],
+    }
+
+
+def _arm(arm: pb.Arm) -> dict[str, Any]:
+    return {"split_point": arm.split_point, "codec_id": arm.codec_id, "setting": arm.setting}
 
 
 def _split_point(point: pb.SplitPoint) -> dict[str, Any]:
@@ -80,6 +95,8 @@ def _split_point(point: pb.SplitPoint) -> dict[str, Any]:
 
 
 def _print_model(model: dict[str, Any]) -> None:
+    decoding = f", decodes {model['decoding']}" if model["decoding"] else ""
+    print(f"{model['name']} ({model['bundle'][:12]}): {model['shape']}{decoding}")
     for chain in model["chains"]:
         rows = [
             (
@@ -88,9 +105,24 @@ def _print_model(model: dict[str, Any]) -> None:
                 " + ".join(f"{t['dtype']} {t['shape']}" for t in point["tensors"]),
                 point["raw_bytes"],
                 "yes" if point["served"] else point["reason"],
-                "default" if point["index"] == model["default"]["split_point"] else "",
+                _default(chain, point["index"]),
             )
             for point in chain["split_points"]
         ]
-        title = f"{model['name']} ({model['bundle'][:12]}): {chain['modality']} {chain['input_shape']}"
+        title = f"{model['name']}: {chain['modality']}, {_which(chain)}"
         print_table(title, ("split", "label", "tensors", "raw bytes", "served", ""), rows)
+
+
+def _default(chain: dict[str, Any], index: int) -> str:
+    arm = chain["default"]
+    is_default = index == arm["split_point"]
+    return f"default, with {codec_name(arm['codec_id'], arm['setting'])}" if is_default else ""
+
+
+def _which(chain: dict[str, Any]) -> str:
+    """Which inputs take this chain."""
+    if chain["width"] is not None:
+        return f"of {chain['width']}x{chain['height']} pixels"
+    if chain["samples"] is not None:
+        return f"of at most {chain['samples']:,} samples"
+    return "of any size, in tiles" if chain["is_tiled"] else "of any size"

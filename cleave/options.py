@@ -88,11 +88,37 @@ MetricsListen = Annotated[
 ]
 
 # cleave ask
-Image = Annotated[Path, typer.Option("--image", help="The picture: JPEG, PNG, WebP, AVIF, BMP, TIFF or GIF.")]
-Split = Annotated[int | None, typer.Option(help="Split point; the bundle's default without it.")]
-Codec = Annotated[
-    str | None, typer.Option(help="Such as raw, fp16+zstd or int8:token; the bundle's default without it.")
+Question = Annotated[
+    str, typer.Argument(help="What to ask about them; leave it out for a model that takes no question.")
 ]
+Images = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--image", help="A picture: JPEG, PNG, WebP, AVIF, BMP, TIFF or GIF; may be given several times."
+    ),
+]
+Sounds = Annotated[
+    list[Path] | None,
+    typer.Option("--sound", help="A sound: WAV, FLAC, Ogg, Opus or MP3; may be given several times."),
+]
+Splits = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--split", help="Split point, for all or once for each input; the bundle's default without it."
+    ),
+]
+Codecs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--codec",
+        help="Such as raw, fp16+zstd or int8:token; to send the input itself, jpeg:90, opus:24 or as-is. For all, or "
+        "once for each input; the bundle's default without it.",
+    ),
+]
+Language = Annotated[
+    str | None, typer.Option(help="Of the answer, such as fr, where the model knows several.")
+]
+Task = Annotated[str | None, typer.Option(help="Such as translate, where the model knows several.")]
 ServedModel = Annotated[str | None, typer.Option(help="One of the cloud's models; its first without it.")]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="Most tokens of the answer.")]
 MinTokens = Annotated[int | None, typer.Option(min=0, help="Fewest tokens of the answer.")]

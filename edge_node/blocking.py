@@ -11,9 +11,14 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_node.answer import AsyncAnswer
 from edge_node.media import ImageSource
-from edge_node.node import AsyncAnswer, AsyncEdgeNode
+from edge_node.node import AsyncEdgeNode
 from edge_node.report import AnswerReport
+from edge_node.retrieval import Hit
 from wire.errors import Cancelled
 from wire.v1 import inference_pb2 as pb
 
@@ -60,9 +65,21 @@ class EdgeNode:
         """The cloud's counts and measurements, in Prometheus' text format (docs/metrics.md)."""
         return self._run(self._node.metrics())
 
-    def ask(self, question: str, image: ImageSource, **options: Any) -> Answer:
-        """Asks about a picture, with the options of AsyncEdgeNode.ask; iterate for the text as it comes."""
+    def ask(self, question: str = "", image: ImageSource | None = None, **options: Any) -> Answer:
+        """Asks about pictures and sounds, with the options of AsyncEdgeNode.ask; iterate for the text as it comes."""
         return Answer(self._run(_asked(self._node, question, image, options)), self._submit)
+
+    def embed(self, **options: Any) -> NDArray[np.float32]:
+        """The vector of one input, [dim], of length 1, with the options of AsyncEdgeNode.embed."""
+        return self._run(self._node.embed(**options))
+
+    def index_add(self, index: str, item_id: str, **options: Any) -> int:
+        """Keeps one input's embedding on the cloud, with the options of AsyncEdgeNode.index_add."""
+        return self._run(self._node.index_add(index, item_id, **options))
+
+    def search(self, index: str, **options: Any) -> list[Hit]:
+        """What an index holds nearest to one input, with the options of AsyncEdgeNode.search."""
+        return self._run(self._node.search(index, **options))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return _result(self._submit(work))
@@ -130,7 +147,7 @@ async def _made(cloud: str, options: dict[str, Any]) -> AsyncEdgeNode:
 
 
 async def _asked(
-    node: AsyncEdgeNode, question: str, image: ImageSource, options: dict[str, Any]
+    node: AsyncEdgeNode, question: str, image: ImageSource | None, options: dict[str, Any]
 ) -> AsyncAnswer:
     return node.ask(question, image, **options)
 

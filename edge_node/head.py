@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
@@ -28,9 +29,19 @@ class Head:
         self._lock = threading.Lock()
         _require_exchangeable(chain)
 
-    def run(self, pixels: Array, split_point: int) -> list[Array]:
-        """From the tensor at split point 0 to the tensors at `split_point`, in the boundary's order."""
-        values = {self._chain.split_points[0].tensors[0].name: pixels}
+    def run(self, tensors: Sequence[Array], split_point: int) -> list[Array]:
+        """From the tensors at split point 0 to those at `split_point`, in the boundaries' order.
+
+        Of a tiled chain, each tensor has the tiles along a first axis of its own, before and after.
+        """
+        if not self._chain.input_shape.is_tiled:
+            return self._run(tensors, split_point)
+        tiles = [self._run(list(tile), split_point) for tile in zip(*tensors, strict=True)]
+        return [np.stack(column) for column in zip(*tiles, strict=True)]
+
+    def _run(self, tensors: Sequence[Array], split_point: int) -> list[Array]:
+        given = [entry.name for entry in self._chain.split_points[0].tensors]
+        values = dict(zip(given, tensors, strict=True))
         for index in range(split_point):
             boundary = [entry.name for entry in self._chain.split_points[index].tensors]
             session = self._session(index)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
 
 import grpc
 
@@ -15,6 +16,7 @@ from wire import limits
 from wire.chunks import split
 from wire.errors import (
     CleaveError,
+    MalformedMessage,
     TooLarge,
     Unavailable,
     from_rpc_error,
@@ -34,8 +36,12 @@ _TRANSIENT_FAILURE = grpc.ChannelConnectivity.TRANSIENT_FAILURE
 class Sent:
     """Bytes that went up for one request."""
 
-    payload_bytes: int = 0
-    message_bytes: int = 0  # the payload's among them
+    by_input: Counter[int] = field(default_factory=Counter)  # of each input's payload
+    message_bytes: int = 0  # the payloads' among them
+
+    @property
+    def payload_bytes(self) -> int:
+        return self.by_input.total()
 
 
 class CloudLink:
@@ -84,33 +90,38 @@ class CloudLink:
             call.cancel()
 
     async def ask(
-        self, opening: pb.Open, payload: bytes, sent: Sent, *, hash_first: bool | None = None
+        self, opening: pb.Open, payloads: Sequence[bytes], sent: Sent, *, hash_first: bool | None = None
     ) -> AsyncGenerator[pb.Down, None]:
-        """Sends a request with its one input's payload; gives what the cloud says of it, Done last.
+        """Sends a request with a payload per input; gives what the cloud says of it, Done last.
 
-        With `hash_first` the payload waits for the cloud's Need; None: if it does not fit inside the Open. `sent`
-        counts along. Raises the CleaveError that the request failed with. A request that is left early is cancelled.
+        With `hash_first` each payload waits for the cloud's Need; None: if they do not fit inside the Open, together.
+        `sent` counts along. Raises the CleaveError that the request failed with. A request that is left early is
+        cancelled.
         """
         stream = await self._connected()
-        fits = self._fits_inside(stream, payload)
+        fits = self._fits_inside(stream, payloads)
         waits = (not fits) if hash_first is None else hash_first
         inbox = stream.subscribe(opening.request_id)
         is_over = False
         try:
             if fits and not waits:
-                opening.inputs[0].payload = payload
-                sent.payload_bytes += len(payload)
+                for index, payload in enumerate(payloads):
+                    opening.inputs[index].payload = payload
+                    sent.by_input[index] += len(payload)
             await self._send(stream, pb.Up(open=opening), sent)
             if not fits and not waits:
-                await self._upload(stream, opening.request_id, payload, 0, sent)
+                for index, payload in enumerate(payloads):
+                    await self._upload(stream, opening.request_id, index, payload, 0, sent)
             while not is_over:
                 down = await inbox.get()
                 if isinstance(down, CleaveError):
                     is_over = True
                     raise down
                 if waits and down.WhichOneof("message") == "need":
-                    waits = False
-                    await self._upload(stream, opening.request_id, payload, down.need.from_offset, sent)
+                    index, start = down.need.input_index, down.need.from_offset
+                    if index >= len(payloads):
+                        raise MalformedMessage(f"{self.address} needs input {index} of {len(payloads)}")
+                    await self._upload(stream, opening.request_id, index, payloads[index], start, sent)
                 is_over = down.WhichOneof("message") == "done"
                 yield down
         finally:
@@ -124,28 +135,34 @@ class CloudLink:
             await self._stream.close()
         await self._channel.close()
 
-    def _fits_inside(self, stream: CloudStream, payload: bytes) -> bool:
-        """Whether the payload can ride inside the Open; raises TooLarge where the cloud takes it in no way."""
+    def _fits_inside(self, stream: CloudStream, payloads: Sequence[bytes]) -> bool:
+        """Whether all payloads can ride inside the Open; raises TooLarge where the cloud takes them in no way."""
         assert stream.limits is not None
-        if len(payload) > stream.limits.max_request_bytes:
+        num_bytes = sum(map(len, payloads))
+        if num_bytes > stream.limits.max_request_bytes:
             raise TooLarge(
-                f"the features have {len(payload):,} bytes, and {self.address} takes "
+                f"the features have {num_bytes:,} bytes, and {self.address} takes "
                 f"{stream.limits.max_request_bytes:,}; use another split point or codec"
             )
-        return len(payload) <= min(stream.limits.max_inline_bytes, limits.MAX_INLINE_BYTES)
+        if len(payloads) > stream.limits.max_inputs:
+            raise TooLarge(
+                f"the request has {len(payloads)} inputs, and {self.address} takes {stream.limits.max_inputs}; ask "
+                "about fewer at once"
+            )
+        return num_bytes <= min(stream.limits.max_inline_bytes, limits.MAX_INLINE_BYTES)
 
     async def _upload(
-        self, stream: CloudStream, request_id: str, payload: bytes, start: int, sent: Sent
+        self, stream: CloudStream, request_id: str, index: int, payload: bytes, start: int, sent: Sent
     ) -> None:
         """From byte `start` on, until the cloud has enough: it may fail the request, or find its features."""
         assert stream.limits is not None
         most = min(stream.limits.max_chunk_bytes, limits.MAX_CHUNK_BYTES)
         for offset, data, crc32 in split(payload, most, start):
-            if not stream.is_wanted(request_id):
+            if not stream.is_wanted(request_id, index):
                 return
-            chunk = pb.Chunk(request_id=request_id, offset=offset, data=data, crc32=crc32)
+            chunk = pb.Chunk(request_id=request_id, input_index=index, offset=offset, data=data, crc32=crc32)
             await self._send(stream, pb.Up(chunk=chunk), sent)
-            sent.payload_bytes += len(data)
+            sent.by_input[index] += len(data)
 
     async def _send(self, stream: CloudStream, up: pb.Up, sent: Sent) -> None:
         await stream.send(up)

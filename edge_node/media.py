@@ -72,27 +72,28 @@ def read_source(source: ImageSource) -> PictureSource:
     if isinstance(source, bytes):
         return PictureSource(source, name)
     if isinstance(source, str | Path):
-        return PictureSource(_read(source), str(source))
+        return PictureSource(read_file(source), str(source))
     raise BadInput(
         f"a picture is a path, bytes, a uint8 array or a Pillow image, not {type(source).__name__}"
     )
 
 
-def _read(source: str | Path) -> bytes:
+def read_file(source: str | Path, what: str = "picture", max_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """The bytes of a plain file; raises BadInput or TooLarge, naming it."""
     try:
         path = Path(source).expanduser()
         if path.is_dir():
-            raise BadInput(f"{source} is a directory; give a picture file")
+            raise BadInput(f"{source} is a directory; give a {what} file")
         # A pipe may never end, and a device never does.
         if path.exists() and not path.is_file():
-            raise BadInput(f"{source} is no plain file; save the picture first")
+            raise BadInput(f"{source} is no plain file; save the {what} first")
         with path.open("rb") as file:
             num_bytes = os.fstat(file.fileno()).st_size
-            if num_bytes > MAX_FILE_BYTES:
-                raise TooLarge(f"{source} has {num_bytes:,} bytes, and at most {MAX_FILE_BYTES:,} are read")
-            return file.read(MAX_FILE_BYTES + 1)
+            if num_bytes > max_bytes:
+                raise TooLarge(f"{source} has {num_bytes:,} bytes, and at most {max_bytes:,} are read")
+            return file.read(max_bytes + 1)
     except FileNotFoundError as error:
-        raise BadInput(f"{source} does not exist; check the path of the picture") from error
+        raise BadInput(f"{source} does not exist; check the path of the {what}") from error
     except OSError as error:
         raise BadInput(f"{source} cannot be read: {error.strerror}") from error
     except (ValueError, RuntimeError) as error:  # a NUL character; the home of nobody

@@ -1,4 +1,4 @@
-"""What the device keeps of the pictures it was asked about: coded features, so that no picture is encoded twice."""
+"""What the device keeps of the inputs it was asked about: coded features, so that no input is encoded twice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from edge_node.coding import Coded
 
 DEFAULT_BYTES = 64 << 20
-# Bounds the headers and keys of many small pictures, which the bytes of their payloads do not count.
+# Bounds the headers and keys of many small inputs, which the bytes of their payloads do not count.
 MAX_ENTRIES = 1024
 
 
@@ -17,6 +17,7 @@ class Place(NamedTuple):
 
     bundle_digest: str
     input_key: bytes
+    shape_id: str
     split_point: int
     codec: str
 

@@ -1,53 +1,60 @@
-"""The edge node: a question and a picture in, text out. Asynchronous here; edge_node/blocking.py wraps it."""
+"""The edge node: questions, pictures and sounds in, text out. Asynchronous here; edge_node/blocking.py wraps it."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Unpack
+from typing import TypedDict, Unpack
 
-from edge_node.bundle_store import BundleStore, Progress, StoredBundle, default_folder
-from edge_node.coding import Coded, CodingTimes, choose_arm, code
-from edge_node.head import Head
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_node.answer import AsyncAnswer, texts_of
+from edge_node.bundle_store import BundleStore, Progress, default_folder
+from edge_node.encoding import Encoded, Encoder
+from edge_node.given import SoundSource
 from edge_node.link import CONNECT_TIMEOUT_S, CloudLink, Sent
-from edge_node.media import ImageSource, PictureSource, read_source
-from edge_node.memory import DEFAULT_BYTES, FeatureMemory, Place
+from edge_node.media import ImageSource
+from edge_node.memory import DEFAULT_BYTES, FeatureMemory
+from edge_node.models import Models, ServedModel
 from edge_node.report import AnswerReport
-from edge_node.wanted import Sampling, Wanted, make_settings
-from wire.codecs import Codec
-from wire.errors import BadInput, IncompatibleBundle, MalformedMessage, UnknownModel
-from wire.keys import input_key
+from edge_node.retrieval import Hit, embedded_of, hits_of, vector_of
+from edge_node.wanted import (
+    Codecs,
+    Inputs,
+    Sampling,
+    Splits,
+    Wanted,
+    index_add,
+    index_search,
+    make_settings,
+)
+from wire.errors import BadInput, IncompatibleBundle
 from wire.v1 import inference_pb2 as pb
 
-_FINISH_REASONS = {
-    pb.FINISH_REASON_STOP_TOKEN: "stop_token",
-    pb.FINISH_REASON_STOP_STRING: "stop_string",
-    pb.FINISH_REASON_LENGTH: "length",
-}
-_CACHES = {pb.CACHE_FEATURES: "features", pb.CACHE_ANSWER: "answer"}
 
+class EmbedOptions(TypedDict, total=False):
+    """What may be said of a request for an embedding: see `AsyncEdgeNode.ask`."""
 
-@dataclass(frozen=True, slots=True)
-class _Served:
-    """A model that the cloud serves, ready to run here."""
-
-    model: pb.Model
-    bundle: StoredBundle
-    head: Head
+    model: str | None
+    split: int | None
+    codec: str | None
+    deadline_s: float | None
+    hash_first: bool | None
+    priority: int
 
 
 class AsyncEdgeNode:
-    """One device. Needs only the cloud's address: it fetches the head from there and keeps it on disk.
+    """One device. Needs only the cloud's address: it fetches the heads from there and keeps them on disk.
 
     `bundles` is the folder to keep bundles in ($CLEAVE_CACHE or the user's cache by default); `num_threads`
-    bounds the head's threads (0: all cores); `memory_bytes` of coded features are kept for further questions
-    about the same pictures; `progress` hears of files being fetched.
+    bounds a head's threads (0: all cores); `memory_bytes` of coded features are kept for further questions
+    about the same inputs; `progress` hears of files being fetched.
     """
 
     def __init__(
@@ -65,12 +72,10 @@ class AsyncEdgeNode:
             raise BadInput(f"{cloud!r} is no address; give host:port, such as 127.0.0.1:50051")
         self._address = cloud
         self._timeout_s = connect_timeout_s
-        self._store = BundleStore(bundles or default_folder(), progress)
-        self._num_threads = num_threads
-        self._memory = FeatureMemory(memory_bytes)
+        store = BundleStore(bundles or default_folder(), progress)
+        self._models = Models(store, num_threads)
+        self._encoder = Encoder(store, FeatureMemory(memory_bytes))
         self._link: CloudLink | None = None
-        self._served: dict[str, _Served] = {}
-        self._describing = asyncio.Lock()
 
     async def __aenter__(self) -> AsyncEdgeNode:
         return self
@@ -96,110 +101,129 @@ class AsyncEdgeNode:
 
     def ask(
         self,
-        question: str,
-        image: ImageSource,
+        question: str = "",
+        image: ImageSource | None = None,
         *,
+        images: Sequence[ImageSource] = (),
+        sound: SoundSource | None = None,
+        sounds: Sequence[SoundSource] = (),
         model: str | None = None,
-        split: int | None = None,
-        codec: str | None = None,
+        split: Splits = None,
+        codec: Codecs = None,
         deadline_s: float | None = None,
         hash_first: bool | None = None,
         priority: int = 0,
         **sampling: Unpack[Sampling],
     ) -> AsyncAnswer:
-        """Asks about a picture; iterate over the result for the text as it comes.
+        """Asks about pictures and sounds; iterate over the result for the text as it comes.
 
-        `split` and `codec` choose the arm (the bundle's default one where both are None). `hash_first` asks whether
-        the cloud has the features, or the answer, before they are sent: one round trip for what may be a whole
-        upload. None does so where the device has met the picture before, or its features are large. Of `priority`
-        9 goes first. The rest says how tokens are chosen: see `Sampling`. Raises, while iterated, the CleaveError
-        that says what went wrong and whose fault it is.
+        They go in the order given, pictures first; leave the question empty for a model that takes none. `split` and
+        `codec` choose the arm (the bundle's default where both are None), one for all inputs or a list with one for
+        each; a media codec such as "jpeg:90" or "as-is" sends the input itself. `hash_first` asks whether the cloud has
+        the features, or the answer, before they are sent: one round trip for what may be a whole upload. None does so
+        where the device has met all inputs before, or their features are large. Of `priority` 9 goes first. The rest
+        says how tokens are chosen: see `Sampling`. Raises, while iterated, the CleaveError that says what went wrong
+        and whose fault it is.
         """
-        settings = make_settings(sampling)
-        wanted = Wanted(question, image, model, split, codec, settings, deadline_s, hash_first, priority)
+        wanted = Wanted(
+            Inputs.of(image, sound, None, images, sounds), split, codec, question, model, make_settings(sampling),
+            deadline_s=deadline_s, hash_first=hash_first, priority=priority,
+        )  # fmt: skip
         report = AnswerReport(question)
         return AsyncAnswer(self._answer(wanted, report), report)
 
+    async def embed(
+        self,
+        *,
+        image: ImageSource | None = None,
+        sound: SoundSource | None = None,
+        text: str | None = None,
+        **options: Unpack[EmbedOptions],
+    ) -> NDArray[np.float32]:
+        """The vector that a dual encoder makes of one input, [dim], of length 1."""
+        inputs = Inputs.of(image, sound, text)
+        return vector_of(await self._embedded(Wanted(inputs, embed=pb.Embed(), **options)))
+
+    async def index_add(
+        self,
+        index: str,
+        item_id: str,
+        *,
+        image: ImageSource | None = None,
+        sound: SoundSource | None = None,
+        text: str | None = None,
+        **options: Unpack[EmbedOptions],
+    ) -> int:
+        """Keeps one input's embedding on the cloud under this name; how many the index holds then."""
+        inputs = Inputs.of(image, sound, text)
+        embedded = await self._embedded(Wanted(inputs, embed=index_add(index, [item_id]), **options))
+        return embedded.num_indexed
+
+    async def search(
+        self,
+        index: str,
+        *,
+        image: ImageSource | None = None,
+        sound: SoundSource | None = None,
+        text: str | None = None,
+        num_hits: int = 10,
+        **options: Unpack[EmbedOptions],
+    ) -> list[Hit]:
+        """What an index on the cloud holds nearest to one input, the nearest first."""
+        inputs = Inputs.of(image, sound, text)
+        return hits_of(await self._embedded(Wanted(inputs, embed=index_search(index, num_hits), **options)))
+
     async def _answer(self, wanted: Wanted, report: AnswerReport) -> AsyncGenerator[str, None]:
         started = time.perf_counter()
-        source = await asyncio.to_thread(read_source, wanted.image)
-        served = await self._model(wanted.model)
-        split, codec = choose_arm(served.model, served.bundle.manifest, wanted.split, wanted.codec)
-        key = input_key(source.data, served.bundle.manifest.preprocessing_digest)
-        place = Place(served.bundle.digest, key, split, str(codec))
-        hash_first, times = wanted.hash_first, CodingTimes()
-        coded = self._memory.get(place)
-        if coded is None:
-            coded, times = await self._code(served, source, key, split, codec)
-            self._memory.put(place, coded)
-        elif hash_first is None:
-            # The cloud was asked about this picture, too.
-            hash_first = True
-        report.model, report.split_point, report.codec = served.model.name, split, str(codec)
-        report.split_label, report.feature_bytes = coded.label, len(coded.payload)
-        report.ms.update(encode=times.encode_s * 1e3, codec=times.codec_s * 1e3)
-        opening = _opening(served, wanted, coded.item)
-        async with aclosing(self._texts(opening, coded.payload, hash_first, report, started)) as texts:
-            async for text in texts:
-                yield text
-        if coded.jpeg_bytes is None:
-            coded.jpeg_bytes = await asyncio.to_thread(lambda: source.picture().jpeg_bytes())
-        report.jpeg_bytes = coded.jpeg_bytes
-
-    async def _code(
-        self, served: _Served, source: PictureSource, key: bytes, split: int, codec: Codec
-    ) -> tuple[Coded, CodingTimes]:
-        """The picture's features, made here; fetches the stages of the head that are missing."""
-        manifest = served.bundle.manifest
-        picture = await asyncio.to_thread(source.picture)
-        paths = [stage.path for stage in manifest.chains[0].stages[:split]]
-        await self._store.need(served.bundle, paths, self._cloud().fetch)
-        await asyncio.to_thread(served.head.load, split)
-        return await asyncio.to_thread(code, manifest, served.head, picture, key, split, codec)
-
-    async def _texts(
-        self, opening: pb.Open, payload: bytes, hash_first: bool | None, report: AnswerReport, started: float
-    ) -> AsyncGenerator[str, None]:
-        """Sends the request; what the cloud says of it goes to the report, and its text to the caller."""
-        asked = time.perf_counter()
+        served, encoded = await self._encoded(wanted)
+        report.model = served.model.name
+        report.note_inputs(
+            [one.report() for one in encoded],
+            sum(one.times.encode_s for one in encoded),
+            sum(one.times.codec_s for one in encoded),
+        )
+        sizes = [len(one.coded.payload) for one in encoded]
         sent = Sent()
-        async with aclosing(self._cloud().ask(opening, payload, sent, hash_first=hash_first)) as downs:
+        try:
+            async with (
+                aclosing(self._downs(served, wanted, encoded, sent)) as downs,
+                aclosing(texts_of(downs, sizes, report, started)) as texts,
+            ):
+                async for text in texts:
+                    yield text
+        finally:
+            report.note_sent([sent.by_input[index] for index in range(len(encoded))], sent.message_bytes)
+        report.note_media([await asyncio.to_thread(one.media_bytes) for one in encoded])
+
+    async def _embedded(self, wanted: Wanted) -> pb.Embedded:
+        if len(wanted.inputs) != 1:
+            raise BadInput(f"there are {len(wanted.inputs)} inputs, and one has an embedding; give one")
+        served, encoded = await self._encoded(wanted)
+        async with aclosing(self._downs(served, wanted, encoded, Sent())) as downs:
+            return await embedded_of(downs, self._address)
+
+    async def _encoded(self, wanted: Wanted) -> tuple[ServedModel, list[Encoded]]:
+        given = await asyncio.to_thread(wanted.inputs.read)
+        served = await self._models.get(wanted.model, self._cloud())
+        return served, await self._encoder.encode(served, given, wanted.wishes(), self._cloud())
+
+    async def _downs(
+        self, served: ServedModel, wanted: Wanted, encoded: Sequence[Encoded], sent: Sent
+    ) -> AsyncGenerator[pb.Down, None]:
+        """Sends the request; what the cloud says of it."""
+        hash_first = wanted.hash_first
+        if hash_first is None and all(one.was_known for one in encoded):
+            hash_first = True  # the cloud was asked about them, too
+        opening = _opening(served, wanted, encoded)
+        payloads = [one.coded.payload for one in encoded]
+        asked = self._cloud().ask(opening, payloads, sent, hash_first=hash_first)
+        async with aclosing(asked) as downs:
             try:
                 async for down in downs:
-                    now = time.perf_counter()
-                    match down.WhichOneof("message"):
-                        case "ack" if down.ack.received_bytes == len(payload):
-                            report.ms["upload"] = (now - asked) * 1e3
-                        case "deltas":
-                            report.ms.setdefault("first_token", (now - started) * 1e3)
-                            for delta in down.deltas.deltas:
-                                report.text += delta.text
-                                yield delta.text
-                        case "done":
-                            report.ms["total"] = (now - started) * 1e3
-                            report.ms.setdefault("first_token", report.ms["total"])
-                            _note_done(report, down.done)
+                    yield down
             except IncompatibleBundle:
-                # The cloud serves another bundle by now: the next question asks which.
-                self._served.clear()
+                self._models.forget()
                 raise
-            finally:
-                report.uploaded_bytes, report.sent_bytes = sent.payload_bytes, sent.message_bytes
-
-    async def _model(self, name: str | None) -> _Served:
-        async with self._describing:
-            if not self._served:
-                for model in (await self._cloud().describe()).models:
-                    bundle = await self._store.open(model.bundle_digest, self._cloud().fetch)
-                    _require_same(model, bundle)
-                    head = Head(bundle.folder, bundle.manifest.chains[0], self._num_threads)
-                    self._served[model.name] = _Served(model, bundle, head)
-        wanted = name if name is not None else next(iter(self._served), "")
-        if wanted not in self._served:
-            raise UnknownModel(
-                f"{self._address} serves {', '.join(self._served) or 'no model'}, not {wanted!r}"
-            )
-        return self._served[wanted]
 
     def _cloud(self) -> CloudLink:
         if self._link is None:
@@ -207,40 +231,7 @@ class AsyncEdgeNode:
         return self._link
 
 
-class AsyncAnswer:
-    """An answer as it comes: iterate for the text; `report` is complete once the text has ended.
-
-    Whoever leaves it early closes it (`contextlib.aclosing` does), so that the cloud stops, too.
-    """
-
-    def __init__(self, texts: AsyncGenerator[str, None], report: AnswerReport) -> None:
-        self._texts = texts
-        self.report = report
-
-    def __aiter__(self) -> AsyncIterator[str]:
-        return self._texts
-
-    async def text(self) -> str:
-        """Waits for the whole text."""
-        async for _ in self._texts:
-            pass
-        return self.report.text
-
-    async def aclose(self) -> None:
-        """Cancels what has not come yet."""
-        await self._texts.aclose()
-
-
-def _require_same(model: pb.Model, bundle: StoredBundle) -> None:
-    described = [len(chain.split_points) for chain in model.chains]
-    listed = [len(chain.split_points) for chain in bundle.manifest.chains]
-    if described != listed:
-        raise MalformedMessage(
-            f"the cloud describes {described} split points of {model.name}, and its bundle lists {listed}"
-        )
-
-
-def _opening(served: _Served, wanted: Wanted, item: pb.Input) -> pb.Open:
+def _opening(served: ServedModel, wanted: Wanted, encoded: Sequence[Encoded]) -> pb.Open:
     return pb.Open(
         request_id=secrets.token_hex(8),
         model=served.model.name,
@@ -248,20 +239,7 @@ def _opening(served: _Served, wanted: Wanted, item: pb.Input) -> pb.Open:
         text=wanted.question,
         settings=wanted.settings,
         deadline_s=wanted.deadline_s or 0.0,
-        inputs=[item],
+        inputs=[one.coded.item for one in encoded],
         priority=wanted.priority,
-    )
-
-
-def _note_done(report: AnswerReport, done: pb.Done) -> None:
-    report.finish_reason = _FINISH_REASONS.get(done.finish_reason, "")
-    report.cache = _CACHES.get(done.cache, "miss")
-    report.prompt_tokens, report.generated_tokens = done.prompt_tokens, done.generated_tokens
-    times = done.times
-    report.ms.update(
-        queue=times.queue_s * 1e3,
-        payload=times.decode_payload_s * 1e3,
-        tail=times.tail_s * 1e3,
-        prefill=times.prefill_s * 1e3,
-        decode=times.decode_s * 1e3,
+        embed=wanted.embed,
     )

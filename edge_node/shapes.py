@@ -39,8 +39,8 @@ def no_such_shape(model: str, chains: Sequence[Chain], size: Size) -> BadInput:
     listed = ", ".join(_named(chain.input_shape, size) for chain in chains)
     what = "longer than all of" if isinstance(size, SoundSize) else "none of"
     return BadInput(
-        f"the {_WHAT.get(chains[0].modality, 'input')} is {_said(size)}, {what} those that {model} has split points for "
-        f"({listed}); bring it to one of them, or send it at split point 0 with a media codec, which takes any size"
+        f"the {_WHAT.get(chains[0].modality, 'input')} is {_said(size)}, {what} those that {model} has split points "
+        f"for ({listed}); bring it to one of them, or send it at split point 0 with a media codec, which takes any size"
     )
 
 

@@ -29,7 +29,9 @@ class CloudStream:
         self._call = call
         self._address = address
         self._inboxes: dict[str, asyncio.Queue[pb.Down | CleaveError]] = {}
-        self._satisfied: set[str] = set()  # requests whose payload the cloud needs no more
+        self._satisfied: dict[
+            str, set[int | None]
+        ] = {}  # inputs whose payload the cloud needs no more; None: all
         self._sending = asyncio.Lock()
         self._writing: set[asyncio.Future[None]] = set()
         self._reader: asyncio.Task[None] | None = None
@@ -75,11 +77,13 @@ class CloudStream:
 
     def unsubscribe(self, request_id: str) -> None:
         self._inboxes.pop(request_id, None)
-        self._satisfied.discard(request_id)
+        self._satisfied.pop(request_id, None)
 
-    def is_wanted(self, request_id: str) -> bool:
-        """Whether the cloud still needs a request's payload: not once it has refused it, or found it elsewhere."""
-        return request_id in self._inboxes and request_id not in self._satisfied and not self.is_lost
+    def is_wanted(self, request_id: str, input_index: int) -> bool:
+        """Whether the cloud still needs an input's payload: not once it has refused it, or found it elsewhere."""
+        satisfied = self._satisfied.get(request_id, ())
+        is_satisfied = input_index in satisfied or None in satisfied
+        return request_id in self._inboxes and not is_satisfied and not self.is_lost
 
     async def send(self, up: pb.Up) -> None:
         if self.is_lost:
@@ -130,7 +134,9 @@ class CloudStream:
             self._put(down.failed.request_id, from_failed(down.failed))
         elif kind == "have":
             if down.have.request_id in self._inboxes:
-                self._satisfied.add(down.have.request_id)
+                is_answer = down.have.what == pb.Have.WHAT_ANSWER
+                found = self._satisfied.setdefault(down.have.request_id, set())
+                found.add(None if is_answer else down.have.input_index)
             self._put(down.have.request_id, down)
         elif kind == "go_away":
             self.is_ending = True

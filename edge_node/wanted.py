@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
+from edge_node.arms import Wish
+from edge_node.given import GivenPicture, GivenSound, GivenText, SoundSource
 from edge_node.media import ImageSource
 from wire.errors import BadInput
 from wire.limits import MAX_PRIORITY
 from wire.v1 import inference_pb2 as pb
+
+# One for all inputs, or one for each.
+Splits = int | None | Sequence[int | None]
+Codecs = str | None | Sequence[str | None]
+
+Given = GivenPicture | GivenSound | GivenText
 
 
 class Sampling(TypedDict, total=False):
     """How the answer's tokens are chosen; what is left out, or None, is the model's own default.
 
     `temperature` 0 takes the most likely token; above 0 it samples, and `seed` makes that repeatable. The answer
-    ends before the first of the strings in `stop`. Bounds are in wire/v1/inference.proto.
+    ends before the first of the strings in `stop`. `language` and `task` are for models whose generation config lists
+    some. Bounds are in wire/v1/inference.proto.
     """
 
     max_new_tokens: int | None
@@ -29,21 +38,69 @@ class Sampling(TypedDict, total=False):
     repetition_penalty: float | None
     seed: int | None
     stop: Sequence[str]
+    language: str | None
+    task: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The media of one request, in its order: pictures, then sounds, then a text. Raises BadInput for none."""
+
+    images: Sequence[ImageSource] = ()
+    sounds: Sequence[SoundSource] = ()
+    texts: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("images", "sounds"):
+            if not isinstance(getattr(self, name), list | tuple):
+                raise BadInput(
+                    f"{name} is one {name[:-1]}, and it must be a list of them; write [...] around it"
+                )
+        if not len(self):
+            raise BadInput("there is nothing to ask about; give a picture or a sound")
+
+    def __len__(self) -> int:
+        return len(self.images) + len(self.sounds) + len(self.texts)
+
+    @classmethod
+    def of(
+        cls,
+        image: ImageSource | None = None,
+        sound: SoundSource | None = None,
+        text: str | None = None,
+        images: Sequence[ImageSource] = (),
+        sounds: Sequence[SoundSource] = (),
+    ) -> Inputs:
+        """Of single ones and lists; a single one goes first."""
+        return cls(
+            images=[image, *images] if image is not None else images,
+            sounds=[sound, *sounds] if sound is not None else sounds,
+            texts=[text] if text is not None else (),
+        )
+
+    def read(self) -> list[Given]:
+        """Reads files, and decodes none; raises BadInput or TooLarge."""
+        return [
+            *map(GivenPicture, self.images),
+            *map(GivenSound, self.sounds),
+            *map(GivenText, self.texts),
+        ]
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The arguments of `ask`. Raises BadInput for what no message can say."""
+    """The arguments of `ask` or `embed`. Raises BadInput for what no message can say."""
 
-    question: str
-    image: ImageSource
-    model: str | None
-    split: int | None
-    codec: str | None
-    settings: pb.GenerationSettings
-    deadline_s: float | None
-    hash_first: bool | None
-    priority: int
+    inputs: Inputs
+    split: Splits = None
+    codec: Codecs = None
+    question: str = ""
+    model: str | None = None
+    settings: pb.GenerationSettings | None = None
+    embed: pb.Embed | None = None
+    deadline_s: float | None = None
+    hash_first: bool | None = None
+    priority: int = 0
 
     def __post_init__(self) -> None:
         if self.deadline_s is not None and not self.deadline_s > 0:
@@ -54,6 +111,13 @@ class Wanted:
             self.question.encode()
         except UnicodeEncodeError as error:
             raise BadInput("the question is no valid text; write it in UTF-8") from error
+        self.wishes()
+
+    def wishes(self) -> list[Wish]:
+        """One per input."""
+        splits = _each("split points", self.split, len(self.inputs))
+        codecs = _each("codecs", self.codec, len(self.inputs))
+        return [Wish(split, codec) for split, codec in zip(splits, codecs, strict=True)]
 
 
 def make_settings(sampling: Sampling) -> pb.GenerationSettings:
@@ -76,3 +140,29 @@ def make_settings(sampling: Sampling) -> pb.GenerationSettings:
     if settings.temperature and not settings.HasField("seed"):
         settings.seed = secrets.randbits(63)
     return settings
+
+
+def index_add(index: str, item_ids: Iterable[str]) -> pb.Embed:
+    """What keeps embeddings under these names; raises BadInput for a name that no message can say."""
+    return _said("the names", lambda: pb.Embed(add=pb.IndexAdd(index=index, item_ids=item_ids)))
+
+
+def index_search(index: str, num_hits: int) -> pb.Embed:
+    """What looks for the nearest ones; raises BadInput for a name or a number that no message can say."""
+    return _said("the search", lambda: pb.Embed(search=pb.IndexSearch(index=index, num_hits=num_hits)))
+
+
+def _said(what: str, make: Any) -> pb.Embed:
+    try:
+        made: pb.Embed = make()
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{what} cannot be said in a request: {error}") from error
+    return made
+
+
+def _each(what: str, value: Any, count: int) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        return [value] * count
+    if len(value) not in (1, count):
+        raise BadInput(f"there are {len(value)} {what} for {count} inputs; give one for all, or one for each")
+    return list(value) * (count if len(value) == 1 else 1)

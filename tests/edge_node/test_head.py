@@ -1,4 +1,4 @@
-"""The head in onnxruntime against the same stages in torch, at every split point."""
+"""The head in onnxruntime against the same stages in torch, at every split point, of chains of every kind."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from edge_node import head as head_module
-from edge_node.head import Head
+from edge_node.head import Array, Head
 from edge_node.preprocess import preprocess
-from splitmodel.adapters.generator import GeneratorWithEncoders
-from splitmodel.loading import load
+from partitioner.partition import Partitioned
+from partitioner.samples import fitted, made_samples
 from splitmodel.tensors import to_numpy
 from tests.kit.pictures import textured
+from tests.kit.shapes import partitioned
+from tests.kit.zoo_bundles import partitioned as zoo
+from wire.chain_entries import Chain
 from wire.errors import Corrupt, ModelFailed
 from wire.manifest import Manifest, load_manifest
 
@@ -24,22 +27,64 @@ def manifest(tiny_bundle: Path) -> Manifest:
     return load_manifest(tiny_bundle / "manifest.json")
 
 
-def test_features_equal_those_of_the_torch_chain_at_every_split_point(
-    tiny_checkpoint: Path, tiny_bundle: Path, manifest: Manifest
-) -> None:
-    adapter = GeneratorWithEncoders(load(str(tiny_checkpoint)))
-    chain = adapter.trace_encoder(textured(60, 40)).chain
-    head = Head(tiny_bundle, manifest.chains[0])
-    for seed, size in enumerate([(64, 48), (30, 90), (48, 48)]):
-        picture = textured(*size, seed=seed)
-        values = adapter.input_tensors(picture)
-        pixels = preprocess(manifest.preprocessing, picture)
-        for split_point in range(chain.num_stages + 1):
-            got = head.run(pixels, split_point)
-            for ours, theirs in zip(got, values, strict=True):
-                np.testing.assert_allclose(ours, to_numpy(theirs.cpu()), atol=1e-4, rtol=1e-4)
-            if split_point < chain.num_stages:
-                values = chain.run(values, split_point, split_point + 1)
+def prepared(manifest: Manifest, folder: Path) -> list[Array]:
+    return preprocess(manifest.chains[0].preprocessing, textured(50, 50), folder)
+
+
+def require_equal_at_every_split_point(made: Partitioned, chain: Chain) -> set[int]:
+    """How many tiles there were; the features of two inputs must differ."""
+    encoder, head = made.encoders[chain.chain_id], Head(made.folder, chain)
+    counts: set[int] = set()
+    ends: list[Array] = []
+    for media in made_samples(chain.modality, 4, made.adapter.processing.rate_hz, seed=40)[1:]:
+        media = fitted(media, encoder.size)
+        tensors = preprocess(chain.preprocessing, media, made.folder)
+        tiles = made.adapter.boundary_input(encoder, media)
+        counts.add(len(tiles))
+        for point in chain.split_points:
+            got = head.run(tensors, point.index)
+            specs = chain.boundary(point.index, len(tiles))
+            assert [(array.shape, array.dtype) for array in got] == [(s.shape, s.dtype.numpy) for s in specs]
+            for array, *theirs in zip(got, *tiles, strict=True):
+                expected = np.stack([to_numpy(tensor) for tensor in theirs])
+                ours = array if chain.input_shape.is_tiled else array[None]
+                np.testing.assert_allclose(ours, expected, atol=1e-4, rtol=1e-4)
+            if point.index < encoder.chain.num_stages:
+                tiles = [encoder.chain.run(tile, point.index, point.index + 1) for tile in tiles]
+        ends.append(got[0][0])
+    assert not np.allclose(ends[0], ends[1], atol=1e-2)
+    return counts
+
+
+def test_features_of_pictures_equal_those_of_the_torch_chain() -> None:
+    made = partitioned("clip, 2 layers")
+    assert require_equal_at_every_split_point(made, made.manifest.chains[0]) == {1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["clip", "siglip"])
+def test_features_of_texts_equal_those_of_the_torch_chain(name: str) -> None:
+    made = zoo(name)
+    chain = made.manifest.chain("text")
+    assert [tensor.name for tensor in chain.split_points[0].tensors] == ["input_ids", "attention_mask"]
+    require_equal_at_every_split_point(made, chain)
+
+
+@pytest.mark.slow
+def test_features_of_tiles_equal_those_of_the_torch_chain_tile_by_tile() -> None:
+    made = zoo("smolvlm")
+    chain = made.manifest.chain("image")
+    assert chain.input_shape.is_tiled
+    assert max(require_equal_at_every_split_point(made, chain)) > 1
+
+
+@pytest.mark.slow
+def test_features_at_every_listed_size_equal_those_of_the_torch_chain() -> None:
+    made = zoo("qwen2_5_vl")
+    chains = made.manifest.of("image")
+    assert [(c.input_shape.width, c.input_shape.height) for c in chains] == [(96, 64), (64, 64)]
+    for chain in chains:
+        require_equal_at_every_split_point(made, chain)
 
 
 def test_stage_is_loaded_once_and_only_when_needed(
@@ -54,13 +99,13 @@ def test_stage_is_loaded_once_and_only_when_needed(
 
     monkeypatch.setattr(head_module.onnxruntime, "InferenceSession", counted)
     head = Head(tiny_bundle, manifest.chains[0])
-    pixels = preprocess(manifest.preprocessing, textured(50, 50))
-    head.run(pixels, 0)
+    tensors = prepared(manifest, tiny_bundle)
+    head.run(tensors, 0)
     assert made == []
     head.load(2)
-    head.run(pixels, 2)
-    head.run(pixels, 3)
-    head.run(pixels, 1)
+    head.run(tensors, 2)
+    head.run(tensors, 3)
+    head.run(tensors, 1)
     assert made == ["000.onnx", "001.onnx", "002.onnx"]
 
 
@@ -75,5 +120,5 @@ def test_damaged_stage_is_one_clear_error(tmp_path: Path, tiny_bundle: Path, man
 
 def test_pixels_of_another_shape_are_one_clear_error(tiny_bundle: Path, manifest: Manifest) -> None:
     with pytest.raises(ModelFailed, match="stage 0") as raised:
-        Head(tiny_bundle, manifest.chains[0]).run(np.zeros((1, 3, 5, 5), np.float32), 1)
+        Head(tiny_bundle, manifest.chains[0]).run([np.zeros((1, 3, 5, 5), np.float32)], 1)
     assert "\n" not in str(raised.value)

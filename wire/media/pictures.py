@@ -27,6 +27,7 @@ _MAX_JPEG_SCANS = 100
 _START_OF_SCAN = b"\xff\xda"
 # A tile is decoded whole. They are 256 or 512 pixels wide; of a small picture one may be larger than the picture.
 _MAX_TILE_PIXELS = 1 << 22
+_IMAGE_WIDTH, _IMAGE_LENGTH = 256, 257
 _TILE_WIDTH, _TILE_LENGTH, _PHOTOMETRIC, _WHITE_IS_ZERO = 322, 323, 262, 0
 
 _ORIENTATION = 0x0112
@@ -39,6 +40,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TURNED = (5, 6, 7, 8)
 _PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", *_PREMULTIPLIED}
 _SEVERAL = "it holds several frames or pages, and only the first one is looked at"
@@ -68,6 +70,18 @@ def upright_rgb(image: Image.Image, name: str = "the picture") -> Decoded:
     """The picture that Pillow holds, or reads at its first use; raises BadInput or TooLarge."""
     with _errors_named(name):
         return _decoded(image, name)
+
+
+def upright_size(data: bytes | memoryview, name: str = "the picture") -> tuple[int, int]:
+    """Width and height of the picture in a file's bytes, by its header alone; raises BadInput or TooLarge."""
+    with _opened(data, name, FORMATS) as image:
+        check_size(image.width, image.height, name)
+        size = image.size
+        if isinstance(
+            image, TiffImagePlugin.TiffImageFile
+        ):  # its size is turned already, in some versions of Pillow
+            size = int(image.tag_v2[_IMAGE_WIDTH]), int(image.tag_v2[_IMAGE_LENGTH])
+        return size[::-1] if _orientation(image) in _TURNED else size
 
 
 def is_sendable(data: bytes | memoryview, format_name: str) -> bool:
@@ -168,13 +182,18 @@ def _is_white_zero(image: Image.Image) -> bool:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """By the EXIF orientation (CIPA DC-008, tag 274), of which nothing is written back as Pillow's own way would."""
+    """By the EXIF orientation, of which nothing is written back as Pillow's own way would."""
+    transpose = _UPRIGHT.get(_orientation(image))
+    return image if transpose is None else image.transpose(transpose)
+
+
+def _orientation(image: Image.Image) -> int:
+    """CIPA DC-008, tag 274; 1 is upright."""
     try:
         orientation = image.getexif().get(_ORIENTATION)
-        transpose = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     except Exception:  # its metadata is damaged, and the picture is not
-        transpose = None
-    return image if transpose is None else image.transpose(transpose)
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _as_rgb(image: Image.Image, is_white_zero: bool) -> Image.Image:
