@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from splitmodel.adapters.base import Adapter
-from splitmodel.encoder import Encoded, join
+from splitmodel.encoder import AnyEncoded, join
 from splitmodel.loading import Checkpoint
 from splitmodel.model_call import ModelCall
 from splitmodel.twin import name_of, shallow, twin_with
@@ -42,13 +42,13 @@ class Generator(Adapter):
         parts = {"image": self.processing.image_processor, "audio": self.processing.feature_extractor}
         return tuple(m for m, name in _METHODS.items() if hasattr(self.model, name) and parts[m] is not None)
 
-    def split(self, encoded: Sequence[Encoded], prompt: str) -> ModelCall:
-        kinds = [one.encoder.modality for one in encoded]
+    def split(self, encoded: Sequence[AnyEncoded], prompt: str) -> ModelCall:
+        kinds = [one.modality for one in encoded]
         inputs = self._on_device(self.processing.blank_inputs(prompt, kinds, [one.size for one in encoded]))
         model = self.model
         outputs: dict[str, Any] = {}
         for modality in dict.fromkeys(kinds):
-            output = _output([one for one in encoded if one.encoder.modality == modality])
+            output = _output([one for one in encoded if one.modality == modality])
             if "mm_encoder_outputs" in inspect.signature(model.forward).parameters and modality == "image":
                 outputs[modality] = output
                 inputs = self._without_media(modality, inputs)
@@ -82,9 +82,9 @@ class Generator(Adapter):
         return method
 
 
-def _output(encoded: Sequence[Encoded]) -> Any:
-    outputs = [one.encoder.output(tile) for one in encoded for tile in one.tiles]
-    return encoded[0].encoder.output_type(**join(outputs))
+def _output(encoded: Sequence[AnyEncoded]) -> Any:
+    outputs = [output for one in encoded for output in one.outputs]
+    return encoded[0].output_type(**join(outputs))
 
 
 def _owner(model: Any, name: str) -> Any:
