@@ -47,7 +47,11 @@ class Halves:
     def of(cls, made: Partitioned, num_threads: int = 0) -> Halves:
         """Of a bundle that was just made, with the model that it was made of."""
         return cls(
-            made.adapter, made.encoders, made.manifest, make_heads(made.folder, made.manifest, num_threads), made.folder
+            made.adapter,
+            made.encoders,
+            made.manifest,
+            make_heads(made.folder, made.manifest, num_threads),
+            made.folder,
         )
 
     def boundary(self, chain: Chain, media: Media, split_point: int) -> list[list[torch.Tensor]]:

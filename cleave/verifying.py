@@ -88,7 +88,7 @@ def make_questions(halves: Halves, chain: Chain, count: int, seed: int) -> list[
     """Made inputs of the chain's size, none of them traced, the first constant."""
     processing = halves.adapter.processing
     size = halves.encoders[chain.chain_id].size
-    samples = made_samples(chain.modality, count, processing.rate_hz, seed)
+    samples = made_samples(halves.adapter, chain.modality, count, seed)
     return [
         Question(fitted(media, size), PROMPTS[i % len(PROMPTS)] if processing.takes_prompt else "")
         for i, media in enumerate(samples)

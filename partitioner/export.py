@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import onnx
 import torch
 from onnx.utils import Extractor
-from torch import Tensor
+from torch import Tensor, nn
 
 from splitmodel.chain import Chain
 from wire.errors import ModelFailed
@@ -35,19 +35,34 @@ def export_stages(chain: Chain, example: Sequence[Tensor]) -> Iterator[bytes]:
         yield stage.SerializeToString(deterministic=True)
 
 
+def export_guard(chain: Chain, example: Sequence[Tensor]) -> bytes | None:
+    """The chain's guard as a serialised ONNX model: from the tensors of split point 0 to one bool, `holds`."""
+    if chain.guard is None:
+        return None
+    model = _export(
+        chain.guard.module, [spec.name for spec in chain.split_points[0].tensors], ["holds"], example
+    )
+    return bytes(model.SerializeToString(deterministic=True))
+
+
 def _export_whole(chain: Chain, example: Sequence[Tensor]) -> onnx.ModelProto:
     module, names = chain.with_all_boundaries()
-    inputs = [spec.name for spec in chain.split_points[0].tensors]
+    model = _export(module, [spec.name for spec in chain.split_points[0].tensors], names, example)
+    _read_boundaries_by_name(model.graph, names)
+    return model
+
+
+def _export(
+    module: nn.Module, inputs: Sequence[str], outputs: Sequence[str], example: Sequence[Tensor]
+) -> onnx.ModelProto:
     examples = tuple(tensor.to("cpu") for tensor in example)
     with _quiet():
         program = torch.onnx.export(
-            module.to("cpu"), examples, input_names=inputs, output_names=names, opset_version=OPSET, dynamo=True,
+            module.to("cpu"), examples, input_names=inputs, output_names=outputs, opset_version=OPSET, dynamo=True,
             optimize=True, verbose=False,
         )  # fmt: skip
     assert program is not None
-    model = program.model_proto
-    _read_boundaries_by_name(model.graph, names)
-    return model
+    return program.model_proto
 
 
 def _read_boundaries_by_name(graph: onnx.GraphProto, names: Sequence[str]) -> None:

@@ -52,10 +52,10 @@ class Wishes:
     calibration: Sequence[MediaInput] = ()
     sizes: Sequence[Size] = field(default=())
 
-    def samples(self, modality: Modality, rate_hz: int) -> list[Media]:
+    def samples(self, adapter: Adapter, modality: Modality) -> list[Media]:
         """Those to calibrate with; made ones where none are given."""
         given = [one.media for one in self.calibration if one.modality == modality]
-        return given or made_samples(modality, NUM_CALIBRATION_SAMPLES + 1, rate_hz, seed=100)[1:]
+        return given or made_samples(adapter, modality, NUM_CALIBRATION_SAMPLES + 1, seed=100)[1:]
 
 
 def partition(
@@ -94,7 +94,7 @@ def partition(
 
 
 def _trace_samples(adapter: Adapter, modality: Modality) -> list[Media]:
-    return made_samples(modality, NUM_TRACE_SAMPLES, adapter.processing.rate_hz)
+    return made_samples(adapter, modality, NUM_TRACE_SAMPLES)
 
 
 @contextlib.contextmanager
@@ -121,10 +121,7 @@ def _write(
     writer = ChainWriter(folder, adapter, preprocess, progress, len(encoders))
     chains, probed = [], []
     for encoder in encoders:
-        samples = [
-            fitted(media, encoder.size)
-            for media in wishes.samples(encoder.modality, adapter.processing.rate_hz)
-        ]
+        samples = [fitted(media, encoder.size) for media in wishes.samples(adapter, encoder.modality)]
         examples = [fitted(media, encoder.size) for media in _trace_samples(adapter, encoder.modality)]
         chains.append(writer.write(encoder, examples, samples, PROMPTS[0]))
         probed += [

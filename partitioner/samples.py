@@ -9,23 +9,31 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from partitioner.pictures import made_pictures
+from splitmodel.adapters.base import Adapter
 from splitmodel.media import Media
+from splitmodel.recipes import most_samples
 from wire.modality import Modality
 from wire.sizes import ImageSize, Size, SoundSize
 
 # Sounds from a click to longer than most windows.
 _SECONDS = (0.1, 1.0, 2.5, 4.0, 6.0)
+# The longest of the sounds listed where a model reads any length.
+_LONGEST_S = 16
 _WORDS = "a red blue green small large circle square star dog photo of the and two three beside".split()
 
 
-def made_samples(modality: Modality, count: int, rate_hz: int = 0, seed: int = 0) -> list[Media]:
-    """`count` inputs, the first of them constant, the others of several sizes in turn; the same for the same seed."""
+def made_samples(adapter: Adapter, modality: Modality, count: int, seed: int = 0) -> list[Media]:
+    """`count` inputs, the first of them constant, the others of several sizes in turn; the same for the same seed.
+
+    No sound is longer than what the model's feature extractor reads whole.
+    """
     match modality:
         case "image":
             return [*made_pictures(count, seed)]
         case "audio":
+            rate_hz, most = adapter.processing.rate_hz, most_samples(adapter)
             others = [_sound(seed + i, rate_hz, _SECONDS[i % len(_SECONDS)]) for i in range(count - 1)]
-            return [np.zeros(rate_hz, np.float32), *others]
+            return [sound[:most] for sound in (np.zeros(rate_hz, np.float32), *others)]
         case _:
             return ["", *(_text(seed + i) for i in range(count - 1))]
 
@@ -40,11 +48,13 @@ def fitted(media: Media, size: Size | None) -> Media:
     return media
 
 
-def default_sizes(modality: Modality, rate_hz: int) -> Sequence[Size]:
+def default_sizes(adapter: Adapter, modality: Modality) -> Sequence[Size]:
     """The input shapes to list where the processor makes another one of every size, and none are named."""
     if modality == "image":
         return [ImageSize(640, 480), ImageSize(480, 640), ImageSize(512, 512)]
-    return [SoundSize(seconds * rate_hz, rate_hz) for seconds in (2, 5, 15)]
+    rate_hz = adapter.processing.rate_hz
+    most = most_samples(adapter) or _LONGEST_S * rate_hz
+    return [SoundSize(most // parts, rate_hz) for parts in (8, 4, 1)]
 
 
 def _sound(seed: int, rate_hz: int, seconds: float) -> NDArray[np.float32]:

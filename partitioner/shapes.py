@@ -30,7 +30,7 @@ def trace_encoders(
     listed = [size for size in sizes if isinstance(size, kind)]
     return [
         adapter.trace_encoder(modality, fitted(samples[-1], size), size=size)
-        for size in listed or default_sizes(modality, adapter.processing.rate_hz)
+        for size in listed or default_sizes(adapter, modality)
     ]
 
 
@@ -45,6 +45,8 @@ def _sizes_matter(adapter: Adapter, modality: Modality, inputs: Sequence[Encoder
     others = [one for one in inputs[1:] if not _is_same(first.constants, one.constants)]
     reference = _leaves(adapter, modality, first) if others else []
     for one in others:
+        if one.constants.keys() != first.constants.keys():
+            return True
         made = _leaves(adapter, modality, EncoderInput(first.content, one.constants))
         if [tensor.shape for tensor in made] != [tensor.shape for tensor in reference]:
             return True
@@ -54,7 +56,7 @@ def _sizes_matter(adapter: Adapter, modality: Modality, inputs: Sequence[Encoder
 
 
 def _is_same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
-    return all(torch.equal(value, right[key]) for key, value in left.items())
+    return left.keys() == right.keys() and all(torch.equal(value, right[key]) for key, value in left.items())
 
 
 def _leaves(adapter: Adapter, modality: Modality, given: EncoderInput) -> list[Tensor]:

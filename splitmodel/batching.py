@@ -75,7 +75,7 @@ def _join(batch: list[Tensor], entering: Sequence[Entry]) -> list[Tensor]:
 
 def _takes_vmap(chain: Chain, example: Sequence[Tensor]) -> bool:
     """Whether every stage gives, for two different inputs at once, what it gives for each."""
-    other = [tensor.flip(-1) if tensor.is_floating_point() else tensor for tensor in example]
+    other = [tensor.flip(-1) for tensor in example]
     values = [list(example), other]
     for stage in range(chain.num_stages):
         after = [chain.run(one, stage, stage + 1) for one in values]

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from splitmodel.cuts import Cut, find_cuts
+from splitmodel.guard import Guard
 from splitmodel.subgraph import extract
 from splitmodel.trace import Trace
 from wire.tensors import DType, TensorSpec
@@ -55,6 +56,11 @@ class Chain:
             extract(trace.module, before.live, after.live)
             for before, after in zip(self._cuts, self._cuts[1:], strict=False)
         ]
+
+    @property
+    def guard(self) -> Guard | None:
+        """Which inputs the chain stands for; all of its shapes where there is none."""
+        return self._trace.guard
 
     @property
     def num_stages(self) -> int:

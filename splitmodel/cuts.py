@@ -23,9 +23,10 @@ MAX_LIVE_TENSORS = 4
 
 # Operators that move or rename numbers and compute none.
 _FREE_OPERATORS = frozenset(
-    "alias as_strided cat chunk clone contiguous detach expand expand_as flatten getitem lift_fresh_copy movedim "
-    "narrow permute repeat reshape select select_copy slice split split_with_sizes squeeze stack t to transpose "
-    "unbind unflatten unfold unsqueeze view view_as _to_copy _unsafe_view dropout pad constant_pad_nd".split()
+    "__and__ __or__ alias as_strided bitwise_and bitwise_not bitwise_or cat chunk clone contiguous detach expand "
+    "expand_as flatten getitem index index_select lift_fresh_copy logical_and logical_not logical_or movedim narrow "
+    "permute repeat reshape select select_copy slice split split_with_sizes squeeze stack t to transpose unbind "
+    "unflatten unfold unsqueeze view view_as where _to_copy _unsafe_view dropout pad constant_pad_nd".split()
 )
 
 

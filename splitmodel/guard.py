@@ -152,14 +152,19 @@ def _guard_module(
 
 
 def _others(examples: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Inputs of the same shapes that show something else: of integers only the order, as not all may be legal."""
+    """Inputs of the same shapes that show something else; integers are taken from the example, as not all are legal."""
     generator = torch.Generator().manual_seed(0)
 
     def noise(tensor: Tensor) -> Tensor:
         return torch.randn(tensor.shape, generator=generator).to(tensor)
 
-    changes = [lambda x: x.flip(-1), noise, lambda x: -2 * x - 0.1, lambda x: torch.full_like(x, 0.5)]
+    def cut_short(tensor: Tensor) -> Tensor:
+        half = tensor.shape[-1] // 2
+        return torch.cat([tensor[..., :half], tensor[..., -1:].expand_as(tensor)[..., half:]], dim=-1)
+
+    floats = [noise, lambda x: x.flip(-1), lambda x: -2 * x - 0.1, lambda x: torch.full_like(x, 0.5)]
+    integers = [lambda x: x.flip(-1), cut_short, torch.clone, lambda x: cut_short(x).flip(-1)]
     return [
-        [change(tensor) if tensor.is_floating_point() else tensor.flip(-1) for tensor in examples]
-        for change in changes
+        [change(x) if x.is_floating_point() else reorder(x) for x in examples]
+        for change, reorder in zip(floats, integers, strict=True)
     ]

@@ -130,7 +130,9 @@ class Processing:
             modality
         )
         names = getattr(part, "model_input_names", ())
-        return key in names and (modality == "text" or torch.is_floating_point(value))
+        if modality == "text":
+            return key in names
+        return key in names and "mask" not in key and torch.is_floating_point(value)
 
     def _wants_placeholder(self, modality: Modality) -> bool:
         """Whether a placeholder has to be in the text, or the processor puts it there itself: tried once."""

@@ -25,5 +25,12 @@ def recipe_of(adapter: Adapter, encoder: Encoder) -> tuple[Preprocessing, dict[s
             return text_recipe(processing.tokenizer, processing.text_length, has_mask)
         case _:
             extractor = processing.part(encoder.modality)
-            window_s = encoder.size.seconds if isinstance(encoder.size, SoundSize) else None
-            return sound_recipe(extractor, window_s), {}
+            has_window = most_samples(adapter) is not None
+            listed = encoder.size if isinstance(encoder.size, SoundSize) else None
+            return sound_recipe(extractor, None if has_window or listed is None else listed.seconds), {}
+
+
+def most_samples(adapter: Adapter) -> int | None:
+    """Of a sound that its feature extractor reads whole; None where it reads any, or none at all."""
+    extractor = adapter.processing.feature_extractor
+    return sound_recipe(extractor).window_samples if extractor is not None else None

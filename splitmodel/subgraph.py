@@ -1,4 +1,4 @@
-"""Parts of a flat graph: the nodes between some tensors and others, as a module of their own that shares the weights."""
+"""Parts of a flat graph: the nodes between some tensors and others, as a module that shares the weights."""
 
 from __future__ import annotations
 

@@ -58,13 +58,9 @@ class Adapter(ABC):
 
     def encoder_input(self, modality: Modality, media: Media) -> EncoderInput:
         """The tensors at split point 0 and what follows from the media's size, by the model's own processor."""
-        given = self._on_device(self.processing.encoder_inputs(modality, media))
-        taken = inspect.signature(self._method(modality)).parameters
-        content = {
-            k: v for k, v in given.items() if self.processing.is_content(modality, k, v) and k in taken
-        }
-        constants = {k: v for k, v in given.items() if k not in content and k in taken}
-        return EncoderInput(content, constants)
+        given = self._arguments(modality, media)
+        content = {k: v for k, v in given.items() if self.processing.is_content(modality, k, v)}
+        return EncoderInput(content, {k: v for k, v in given.items() if k not in content})
 
     def tile_axis(self, modality: Modality, examples: Sequence[Media]) -> int | None:
         """The axis along which the processor lays a picture's tiles, or a sound's windows; None where it makes none."""
@@ -74,7 +70,9 @@ class Adapter(ABC):
     @torch.no_grad()
     def encode(self, modality: Modality, given: EncoderInput) -> dict[str, Any]:
         """The encoder's own output, what is read of it."""
-        return self._read(self._method(modality)(**given.content, **given.constants, **self._extra(modality)))
+        return self._read(
+            modality, self._method(modality)(**given.content, **given.constants, **self._extra(modality))
+        )
 
     def trace_encoder(
         self, modality: Modality, example: Media, *, axis: int | None = None, size: Size | None = None
@@ -89,7 +87,7 @@ class Adapter(ABC):
         def encode(*tensors: Tensor) -> Sequence[Tensor]:
             named = EncoderInput(dict(zip(given.content, tensors, strict=True)), given.constants)
             output = self._method(modality)(**named.content, **named.constants, **self._extra(modality))
-            leaves, spec = pytree.tree_flatten(self._read(output))
+            leaves, spec = pytree.tree_flatten(self._read(modality, output))
             shape[:] = [type(output), spec]
             return leaves
 
@@ -108,7 +106,14 @@ class Adapter(ABC):
         """Further arguments of the method."""
         return {"return_dict": True} if "return_dict" in _parameters(self._method(modality)) else {}
 
-    def _read(self, output: Any) -> dict[str, Any]:
+    def _arguments(self, modality: Modality, media: Media) -> dict[str, Tensor]:
+        """What the method is called with for these media, content and all."""
+        given = self._on_device(self.processing.encoder_inputs(modality, media))
+        taken = _parameters(self._method(modality))
+        return {key: value for key, value in given.items() if key in taken}
+
+    def _read(self, modality: Modality, output: Any) -> dict[str, Any]:
+        """The parts of an encoder's output that something behind it reads."""
         return read_outputs(output)
 
     def _on_device(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -51,7 +51,7 @@ class DualEncoder(Adapter):
         """The same by the whole model: the reference."""
         return unit_vector(self.encode(one.modality, self.encoder_input(one.modality, one.media)))
 
-    def _read(self, output: Any) -> dict[str, Any]:
+    def _read(self, modality: Modality, output: Any) -> dict[str, Any]:
         pooled = output if isinstance(output, Tensor) else output.pooler_output
         return {"pooler_output": pooled}
 

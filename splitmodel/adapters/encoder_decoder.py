@@ -52,7 +52,7 @@ class EncoderDecoder(Adapter):
         forward: Callable[..., Any] = self.model.get_encoder().forward
         return _Call(self.model.get_encoder(), forward)
 
-    def _read(self, output: Any) -> dict[str, Any]:
+    def _read(self, modality: Modality, output: Any) -> dict[str, Any]:
         # Some encoders hand on the mask of what they kept.
         return read_outputs(output, inner=("hidden_states", "attentions"))
 

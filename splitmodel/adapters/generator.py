@@ -1,7 +1,7 @@
 """The shape *generator with encoders*: features of pictures and sounds stand in for placeholder tokens of a decoder.
 
-The encoders are the model's own `get_image_features` and `get_audio_features`; their results go back in as
-`mm_encoder_outputs` where the model takes that, else they stand in for the method on a twin.
+A picture's features go back in as `mm_encoder_outputs` where the model takes that; else an encoder's result stands in
+for the encoder on a twin.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from typing import Any
 from torch import Tensor
 
 from splitmodel.adapters.base import Adapter
+from splitmodel.adapters.sources import MethodSource, Source, find_source
 from splitmodel.encoder import Encoded, join
 from splitmodel.loading import Checkpoint
+from splitmodel.media import Media, MediaInput
 from splitmodel.model_call import ModelCall
-from splitmodel.twin import name_of, shallow, twin_with
 from wire.errors import BadInput
 from wire.modality import Modality
 from wire.shape import ModelShape
 
-_METHODS: dict[Modality, str] = {"image": "get_image_features", "audio": "get_audio_features"}
+# Stands for whatever will be asked, where only the media's half of the processor's work is wanted.
+_ANY_PROMPT = "?"
 
 
 class Generator(Adapter):
@@ -31,18 +33,23 @@ class Generator(Adapter):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        if not self.modalities:
+        parts: dict[Modality, Any] = {
+            "image": self.processing.image_processor,
+            "audio": self.processing.feature_extractor,
+        }
+        found = {m: find_source(self.model, m) for m, part in parts.items() if part is not None}
+        self._sources: dict[Modality, Source] = {
+            m: source for m, source in found.items() if source is not None
+        }
+        if not self._sources:
             raise BadInput(
-                f"{checkpoint.name} has neither get_image_features nor get_audio_features with a processor for it, so "
-                "no encoder can be split off; use another model"
+                f"{checkpoint.name} has no picture or sound encoder with a processor for it, so none can be split off; "
+                "use another model"
             )
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        parts = {"image": self.processing.image_processor, "audio": self.processing.feature_extractor}
-        return tuple(
-            m for m, name in _METHODS.items() if has_method(self.model, name) and parts[m] is not None
-        )
+        return tuple(self._sources)
 
     def split(self, encoded: Sequence[Encoded], prompt: str) -> ModelCall:
         kinds = [one.encoder.modality for one in encoded]
@@ -51,49 +58,43 @@ class Generator(Adapter):
         outputs: dict[str, Any] = {}
         for modality in dict.fromkeys(kinds):
             output = _output([one for one in encoded if one.encoder.modality == modality])
-            if "mm_encoder_outputs" in inspect.signature(model.forward).parameters and modality == "image":
+            if self._takes_outputs(modality):
                 outputs[modality] = output
                 inputs = self._without_media(modality, inputs)
             else:
-                model = self._standing_in(model, modality, output)
+                # Blank media stay, so that the encoder is called.
+                model = self._sources[modality].standing_in(model, output)
         return ModelCall(model, {**inputs, "mm_encoder_outputs": outputs} if outputs else dict(inputs))
+
+    def _takes_outputs(self, modality: Modality) -> bool:
+        is_method = isinstance(self._sources[modality], MethodSource)
+        taken = inspect.signature(self.model.forward).parameters
+        return is_method and modality == "image" and "mm_encoder_outputs" in taken
 
     def _without_media(self, modality: Modality, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Neither the content nor what only the encoder takes."""
-        only = set(inspect.signature(self._method(modality)).parameters)
-        only -= set(inspect.signature(self.model.forward).parameters)
+        only = self._sources[modality].parameters - set(inspect.signature(self.model.forward).parameters)
         return {
             key: value
             for key, value in inputs.items()
             if key not in only and not self.processing.is_content(modality, key, value)
         }
 
-    def _standing_in(self, model: Any, modality: Modality, output: Any) -> Any:
-        """A twin whose method returns this, whatever it is given; blank media go in to have it called."""
-        owner = _owner(model, _METHODS[modality])
-        if owner is model:
-            twin = shallow(model)
-            setattr(twin, _METHODS[modality], lambda *_, **__: output)
-            return twin
-        stand_in = shallow(owner)
-        setattr(stand_in, _METHODS[modality], lambda *_, **__: output)
-        return twin_with(model, name_of(model, owner), stand_in)
+    def _arguments(self, modality: Modality, media: Media) -> dict[str, Tensor]:
+        source = self._sources[modality]
+        if modality == "image" and isinstance(source, MethodSource):
+            return source.arguments(self._on_device(self.processing.encoder_inputs(modality, media)))
+        # The processor may rename what its part makes, and the model make something of it before its encoder.
+        whole = self.processing.whole(_ANY_PROMPT, [MediaInput(modality, media)])
+        return source.arguments(self._on_device(whole))
 
     def _method(self, modality: Modality) -> Callable[..., Any]:
-        method: Callable[..., Any] = getattr(_owner(self.model, _METHODS[modality]), _METHODS[modality])
-        return method
+        return self._sources[modality].call
+
+    def _read(self, modality: Modality, output: Any) -> dict[str, Any]:
+        return self._sources[modality].read(output)
 
 
 def _output(encoded: Sequence[Encoded]) -> Any:
     outputs = [one.encoder.output(tile) for one in encoded for tile in one.tiles]
     return encoded[0].encoder.output_type(**join(outputs))
-
-
-def has_method(model: Any, name: str) -> bool:
-    """Whether the model has it, or the one inside it."""
-    return hasattr(model, name) or hasattr(model.base_model, name)
-
-
-def _owner(model: Any, name: str) -> Any:
-    """Whose method does the encoding: the outer model's may only hand its arguments on."""
-    return model.base_model if hasattr(model.base_model, name) else model

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import transformers
@@ -18,71 +15,12 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from bench.zoo import NAMES, make
-from partitioner.pictures import made_pictures
-from splitmodel.processor_parts import LooseParts, MissingPart, load_processor
+from bench.zoo import NAMES
+from splitmodel.processor_parts import MissingPart
+from tests.kit.zoo import ALL, RATE, checkpoint_folder, contents, inputs_of, load
 from wire.errors import BadInput
 
-ALL = [name for names in NAMES.values() for name in names]
 GENERATING = [name for shape, names in NAMES.items() if shape != "dual encoder" for name in names]
-HEARING = ["qwen2_audio", "audioflamingo3", "voxtral", "whisper", "moonshine", "clap"]
-RATE = 16_000
-
-
-@cache
-def _folder(name: str, base: Path) -> Path:
-    return make(name, base / name)
-
-
-@pytest.fixture(scope="session")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    base = tmp_path_factory.mktemp("zoo")
-    return lambda name: _folder(name, base)
-
-
-def load(folder: Path) -> tuple[Any, Any]:
-    config = AutoConfig.from_pretrained(folder)
-    model = getattr(transformers, config.architectures[0]).from_pretrained(folder)
-    return model.eval(), load_processor(folder, config)
-
-
-def contents(name: str, size: tuple[int, int] = (120, 80)) -> list[Any]:
-    """Two pictures, or two sounds of one length."""
-    if name not in HEARING:
-        return [picture.resize(size) for picture in made_pictures(4, seed=9)[2:]]
-    times = np.arange(int(1.3 * RATE)) / RATE
-    return [np.sin(2 * np.pi * (pitch + 300 * times) * times).astype(np.float32) for pitch in (200, 700)]
-
-
-def chat(processor: Any, modality: str) -> str:
-    content = [{"type": modality}, {"type": "text", "text": "what is it?"}]
-    return str(
-        processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-    )
-
-
-def inputs_of(name: str, processor: Any, content: Any) -> dict[str, Any]:
-    """What the model's own processor makes of a prompt and a picture or sound."""
-    if name == "voxtral":
-        return _from_window(processor, content)
-    if isinstance(processor, LooseParts):
-        return dict(processor.image_processor(content, return_tensors="pt"))
-    if name in ("whisper", "moonshine"):
-        return dict(processor(content, sampling_rate=RATE, return_tensors="pt"))
-    if name == "florence2":
-        return dict(processor(text="<CAPTION>", images=content, return_tensors="pt"))
-    if name in HEARING:
-        settings = {"audio": [content], "sampling_rate": RATE}
-        return dict(processor(text=[chat(processor, "audio")], return_tensors="pt", **settings))
-    return dict(processor(text=chat(processor, "image"), images=content, return_tensors="pt"))
-
-
-def _from_window(processor: Any, content: Any) -> dict[str, Any]:
-    """Its processor takes no sound beside text without mistral-common: one window's features and placeholders."""
-    window = processor.feature_extractor(content, sampling_rate=RATE, return_tensors="pt")
-    tokenizer = processor.tokenizer
-    text = processor.audio_token * 375 + "what is it?"
-    return {**tokenizer(text, return_tensors="pt"), "input_features": window["input_features"]}
 
 
 @torch.no_grad()
@@ -123,8 +61,8 @@ def silenced(method: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
-def test_checkpoint_is_complete_and_no_tensor_is_zero(name: str, zoo: Callable[[str], Path]) -> None:
-    folder = zoo(name)
+def test_checkpoint_is_complete_and_no_tensor_is_zero(name: str) -> None:
+    folder = checkpoint_folder(name)
     assert AutoTokenizer.from_pretrained(folder).eos_token == "</s>"
     if name in GENERATING:
         assert GenerationConfig.from_pretrained(folder).eos_token_id == 2
@@ -141,10 +79,8 @@ def test_checkpoint_is_complete_and_no_tensor_is_zero(name: str, zoo: Callable[[
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GENERATING)
-def test_answers_depend_on_what_is_seen_or_heard(
-    name: str, zoo: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, processor = load(zoo(name))
+def test_answers_depend_on_what_is_seen_or_heard(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = load(checkpoint_folder(name))
     one, other = (inputs_of(name, processor, content) for content in contents(name))
     answer = tokens(model, one)
     assert len(set(answer)) > 2, "an answer that repeats one token shows little"
@@ -155,8 +91,8 @@ def test_answers_depend_on_what_is_seen_or_heard(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES["dual encoder"])
-def test_embeddings_depend_on_their_input(name: str, zoo: Callable[[str], Path]) -> None:
-    model, processor = load(zoo(name))
+def test_embeddings_depend_on_their_input(name: str) -> None:
+    model, processor = load(checkpoint_folder(name))
     texts = processor.tokenizer(["a red circle", "two dogs"], padding="max_length", return_tensors="pt")
     embedded = [model.get_text_features(**{k: v[i : i + 1] for k, v in texts.items()}) for i in (0, 1)]
     assert differ(*embedded)
@@ -180,16 +116,16 @@ def differ(left: Any, right: Any) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["smolvlm", "internvl", "llava_next"])
-def test_number_of_tiles_depends_on_the_shape_of_the_picture(name: str, zoo: Callable[[str], Path]) -> None:
-    _, processor = load(zoo(name))
+def test_number_of_tiles_depends_on_the_shape_of_the_picture(name: str) -> None:
+    _, processor = load(checkpoint_folder(name))
     sizes = ((64, 64), (300, 60))
     made = [inputs_of(name, processor, contents(name, size)[0]) for size in sizes]
     assert made[0]["input_ids"].shape != made[1]["input_ids"].shape
 
 
 @pytest.mark.slow
-def test_part_of_a_processor_that_does_not_load_says_so_when_it_is_used(zoo: Callable[[str], Path]) -> None:
-    _, processor = load(zoo("qwen2_5_vl"))
+def test_part_of_a_processor_that_does_not_load_says_so_when_it_is_used() -> None:
+    _, processor = load(checkpoint_folder("qwen2_5_vl"))
     if not isinstance(processor.video_processor, MissingPart):
         pytest.skip("torchvision is installed here")
     with pytest.raises(BadInput, match="no video can be read"):

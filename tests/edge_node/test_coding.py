@@ -15,7 +15,7 @@ from edge_node.preprocess import preprocess
 from partitioner.partition import Partitioned
 from tests.kit.pictures import encoded, textured
 from tests.kit.shapes import partitioned
-from tests.kit.zoo import partitioned as zoo
+from tests.kit.zoo_bundles import partitioned as zoo
 from wire.codecs import decode, find_codec
 from wire.errors import TooLarge
 from wire.media.registry import find_media_codec

@@ -16,7 +16,7 @@ from partitioner.samples import fitted, made_samples
 from splitmodel.tensors import to_numpy
 from tests.kit.pictures import textured
 from tests.kit.shapes import partitioned
-from tests.kit.zoo import partitioned as zoo
+from tests.kit.zoo_bundles import partitioned as zoo
 from wire.chain_entries import Chain
 from wire.errors import Corrupt, ModelFailed
 from wire.manifest import Manifest, load_manifest
