@@ -7,52 +7,20 @@ ended it, or its edge may have gone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 
 from cloud_node.cache import Cache, Features
-from cloud_node.flights import Flight, Flights
+from cloud_node.flights import Flights
 from cloud_node.messages import have_answer_message, have_features_message
-from cloud_node.metrics import CacheUse
-from cloud_node.request import Request, Served
-from cloud_node.sequence import Event, Finished, StepTimes, TextDelta
-from cloud_node.upload import Upload
+from cloud_node.opened import OpenRequest
+from cloud_node.sequence import Finished, StepTimes, TextDelta
+from cloud_node.served import Served
 from wire.errors import CleaveError
 from wire.v1 import inference_pb2 as pb
 
-_CACHE_USES: dict[pb.Cache.ValueType, CacheUse] = {pb.CACHE_FEATURES: "features", pb.CACHE_ANSWER: "answer"}
-
-
-@dataclass(slots=True, eq=False)
-class OpenRequest:
-    """A request that is open on a stream; `hear` is told what becomes of it."""
-
-    request: Request
-    hear: Callable[[OpenRequest, Event], None]
-    received_bytes: int  # of its payload
-    ready_s: float  # when the last byte came that it needs, monotonic
-    upload: Upload | None = None
-    flight: Flight | None = None
-    cache: pb.Cache.ValueType = pb.CACHE_MISS
-    ttft_s: float | None = None  # from `ready_s` to its first text
-    is_over: bool = False
-
-    @property
-    def cache_use(self) -> CacheUse:
-        return _CACHE_USES.get(self.cache, "miss")
-
-    def tell(self, event: Event) -> None:
-        """What a flight calls."""
-        self.hear(self, event)
-
-    def has_text(self, now_s: float) -> None:
-        """Text came; the first is what the edge waits for."""
-        if self.ttft_s is None:
-            self.ttft_s = now_s - self.ready_s
-
 
 class Answering:
-    """What the streams of one cloud do with a request; `say` puts a message on this one."""
+    """What the streams of one cloud do with a request to one model; `say` puts a message on this stream."""
 
     def __init__(
         self, cache: Cache, flights: Flights, served: Served, say: Callable[[pb.Down], None]
@@ -62,44 +30,60 @@ class Answering:
         self._served = served
         self._say = say
 
-    async def without_payload(self, opened: OpenRequest) -> bool:
-        """Answers from what the cloud holds by now; False where the request is open and needs its payload."""
-        claimed = await self._cache.claimed(opened.request, self._served)
-        if claimed is None:
+    async def without_payloads(self, opened: OpenRequest) -> bool:
+        """Answers from what the cloud holds by now; False where the request is open and needs payloads."""
+        inputs = opened.request.inputs
+        claimed: dict[int, bytes] = {}
+        for index, item in enumerate(inputs):
+            key = await self._cache.claimed(item, self._served)
+            if key is not None:
+                claimed[index] = key
+        answer_key: bytes | None = None
+        if len(claimed) == len(inputs):
+            answer_key = self._answer_key(opened, [claimed[index] for index in range(len(inputs))])
+            if await self._repeat(opened, answer_key):
+                return True
+        for index, key in claimed.items():
+            features = await self._cache.features(key)
+            if features is not None and not opened.is_over:
+                opened.take_cached(index, key, features)
+                received = opened.received_bytes[index]
+                self._say(have_features_message(opened.request.request_id, index, received))
+        if opened.is_over or opened.missing:
             return opened.is_over
-        key = self._cache.answer_key(opened.request, self._served, claimed)
-        if await self._repeat(opened, key):
-            return True
-        features = await self._cache.features(claimed)
-        if features is None or opened.is_over:
-            return opened.is_over
-        opened.cache = pb.CACHE_FEATURES
-        opened.request = replace(opened.request, payload_sizes=features.payload_sizes)
-        self._say(have_features_message(opened.request.request_id, opened.received_bytes))
-        self._compute(opened, key, features.payload)
+        self._compute(opened, answer_key)
         return True
 
-    async def with_payload(self, opened: OpenRequest, payload: memoryview) -> None:
-        """Answers a request whose payload has come whole, and keeps the features; raises Overloaded."""
+    async def with_payloads(self, opened: OpenRequest) -> None:
+        """Answers a request whose payloads are all there, and keeps the features that came; raises Overloaded."""
         opened.ready_s = time.monotonic()
         if not self._cache.is_on:
-            self._compute(opened, None, payload)
+            self._compute(opened, None)
             return
-        request = opened.request
-        feature_key = await self._cache.feature_key(request, self._served, payload)
-        key = self._cache.answer_key(request, self._served, feature_key)
+        inputs, payloads = opened.request.inputs, dict(opened.payloads)
+        came = [index for index in payloads if index not in opened.feature_keys]
+        for index in came:
+            key = await self._cache.feature_key(inputs[index], self._served, payloads[index])
+            opened.feature_keys[index] = key
+        keys = [opened.feature_keys[index] for index in range(len(inputs))]
         try:
-            if not await self._repeat(opened, key):
-                self._compute(opened, key, payload)
+            answer_key = self._answer_key(opened, keys)
+            if not await self._repeat(opened, answer_key):
+                self._compute(opened, answer_key)
         finally:
             # A request that came at a bad time need not send them again, either.
-            await self._cache.keep_features(feature_key, Features(request.payload_sizes, payload))
-            await self._cache.keep_claim(request, self._served, feature_key)
+            for index in came:
+                features = Features(inputs[index].payload_sizes, payloads[index])
+                await self._cache.keep_features(keys[index], features)
+                await self._cache.keep_claim(inputs[index], self._served, keys[index])
 
     def leave(self, opened: OpenRequest, error: CleaveError) -> None:
         """The request has ended with `error` before its answer did."""
         if opened.flight is not None:
             self._flights.leave(opened.flight, opened.tell, error)
+
+    def _answer_key(self, opened: OpenRequest, feature_keys: Sequence[bytes]) -> bytes | None:
+        return self._cache.answer_key(opened.request, self._served, feature_keys)
 
     async def _repeat(self, opened: OpenRequest, key: bytes | None) -> bool:
         """Gives the answer that an equal request had, or gets; True, too, where nobody wants it any more."""
@@ -125,11 +109,13 @@ class Answering:
         self._flights.join(flight, opened.tell)
         return True
 
-    def _compute(self, opened: OpenRequest, key: bytes | None, payload: memoryview) -> None:
+    def _compute(self, opened: OpenRequest, key: bytes | None) -> None:
+        payloads = opened.take_payloads()
         # Looked for again: an equal request may have gone to the engine while the store was asked.
         if not self._join(opened, key):
-            opened.flight = self._flights.start(key, opened.request, payload, opened.tell)
+            opened.flight = self._flights.start(key, opened.request, payloads, opened.tell)
 
     def _say_have_answer(self, opened: OpenRequest, num_tokens: int) -> None:
         opened.cache = pb.CACHE_ANSWER
-        self._say(have_answer_message(opened.request.request_id, opened.received_bytes, num_tokens))
+        received = sum(opened.received_bytes)
+        self._say(have_answer_message(opened.request.request_id, received, num_tokens))

@@ -9,17 +9,21 @@ from collections.abc import Sequence as Values
 from typing import Any, Protocol, cast
 
 from cloud_node.scheduler import Chunk, Scheduler
-from cloud_node.sequence import Event, Finished, FinishReason, Sequence
+from cloud_node.sequence import Embeddings, Event, Finished, FinishReason, Sequence
 from cloud_node.telling import Events, Telling
 from wire.errors import CleaveError, Internal, ModelFailed
 
 _log = logging.getLogger(__name__)
 
 
+# Of preparing a sequence: it is ready to be stepped, or is done without a step, or failed.
+Outcome = Embeddings | Exception | None
+
+
 class Runner(Protocol):
     """The model. `prepare` is called on one thread, all else on another; prompts are what `prepare` made."""
 
-    def prepare(self, sequences: Values[Sequence]) -> Iterable[Exception | None]: ...
+    def prepare(self, sequences: Values[Sequence]) -> Iterable[Outcome]: ...
     def begin(self, prompt: Any, row: int) -> int: ...
     def read(self, prompt: Any, row: int, start: int, stop: int) -> int | CleaveError | None: ...
     def step(self, prompts: Values[Any], first_row: int = 0) -> Values[int | CleaveError]: ...

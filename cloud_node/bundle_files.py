@@ -1,12 +1,12 @@
-"""The files of a served bundle, read in parts; only what the manifest lists is ever opened."""
+"""The files of served bundles, read in parts; only what the manifest lists is ever opened."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud_node.request import Served
+from cloud_node.served import Served
 from wire.errors import BadInput, IncompatibleBundle
 from wire.limits import MAX_BUNDLE_PART_BYTES
 from wire.v1 import inference_pb2 as pb
@@ -22,11 +22,7 @@ class BundleFiles:
     served: Served
 
     def parts(self, request: pb.FetchBundleRequest) -> Iterator[pb.BundlePart]:
-        """The parts of one file from an offset; raises IncompatibleBundle or BadInput before the first."""
-        if request.bundle_digest != self.served.bundle_digest:
-            raise IncompatibleBundle(
-                f"this cloud serves bundle {self.served.bundle_digest[:12]}, not {request.bundle_digest[:12]!r}"
-            )
+        """The parts of one file from an offset; raises BadInput before the first."""
         sizes = {entry.path: (entry.num_bytes, entry.sha256) for entry in self.served.manifest.files}
         manifest = self.folder / MANIFEST
         sizes[MANIFEST] = (manifest.stat().st_size, self.served.bundle_digest)
@@ -48,3 +44,12 @@ class BundleFiles:
                 offset += len(data)
                 if not data:
                     return
+
+
+def find_bundle(bundles: Sequence[BundleFiles], digest: str) -> BundleFiles:
+    """The bundle of that digest; raises IncompatibleBundle where none is served."""
+    for files in bundles:
+        if files.served.bundle_digest == digest:
+            return files
+    known = ", ".join(files.served.bundle_digest[:12] for files in bundles)
+    raise IncompatibleBundle(f"this cloud serves bundle {known}, not {digest[:12]!r}")

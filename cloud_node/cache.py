@@ -11,24 +11,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 from zlib import crc32
 
 import msgspec
 
-from cloud_node.request import Request, Served
+from cloud_node.inputs import RequestInput
+from cloud_node.request import Request
 from cloud_node.sequence import FinishReason
+from cloud_node.served import Served
 from cloud_node.store import Store
-from wire.codecs import parse_codec
+from wire.codecs import split_codec_name
 from wire.keys import content_key, feature_key
 
 T = TypeVar("T")
 Kind = Literal["claim", "features", "answer"]
 
 # Raised whenever a value or a key gets another meaning: what an older program kept is a miss then.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # Hashing more than this would hold the loop, and every stream on it, for over a millisecond.
 _LARGE_BYTES = 512 * 1024
 
@@ -78,52 +80,58 @@ class Cache:
     def is_on(self) -> bool:
         return self._store is not None
 
-    async def feature_key(self, request: Request, served: Served, payload: memoryview) -> bytes:
+    async def feature_key(self, item: RequestInput, served: Served, payload: memoryview) -> bytes:
         """The content address of a payload that has come."""
-        codec = parse_codec(request.codec)
+        codec_id, setting = split_codec_name(item.codec)
         return await _aside(
             lambda: feature_key(
                 payload,
                 bundle_digest=served.bundle_digest,
-                modality=served.chain.modality,
-                shape_id=served.chain.input_shape.shape_id,
-                split_point=request.split_point,
-                codec_id=codec.codec_id,
-                setting=codec.setting,
-                payload_sizes=request.payload_sizes,
+                modality=item.modality,
+                shape_id=item.shape_id,
+                split_point=item.split_point,
+                codec_id=codec_id,
+                setting=setting,
+                payload_sizes=item.payload_sizes,
             ),
             len(payload),
         )
 
     def answer_key(
-        self, request: Request, served: Served, feature_key: bytes, tenant: str = ""
+        self, request: Request, served: Served, feature_keys: Sequence[bytes], tenant: str = ""
     ) -> bytes | None:
-        """The address of the answer, over all that it depends on; None where asking again may give another."""
+        """The address of the answer, over all that it depends on; None where asking again may give another.
+
+        Embeddings have none: making them again costs no more than reading them.
+        """
+        if request.embed is not None:
+            return None
         if not self.is_on or not request.settings.is_repeatable(served.samples_by_default):
             return None
+        sizes = [f"{item.modality} {item.size} {item.num_tiles}" for item in request.inputs]
         texts = (
             tenant,
             served.manifest.weights_digest,
             served.bundle_digest,
             served.defaults_digest,
-            f"{request.width}x{request.height}",
             request.prompt,
+            *sizes,
         )
         settings = msgspec.json.encode(request.settings)
-        return content_key("answer", *(text.encode() for text in texts), settings, feature_key)
+        return content_key("answer", settings, *(text.encode() for text in texts), *feature_keys)
 
-    async def claimed(self, request: Request, served: Served, tenant: str = "") -> bytes | None:
+    async def claimed(self, item: RequestInput, served: Served, tenant: str = "") -> bytes | None:
         """The feature_key that a client of this tenant claimed for the same input and arm."""
-        if not request.input_key:
+        if not item.input_key:
             return None
-        claim = await self._get("claim", _claim_key(request, served, tenant), _Claim)
+        claim = await self._get("claim", _claim_key(item, served, tenant), _Claim)
         return claim.feature_key if claim is not None else None
 
     async def keep_claim(
-        self, request: Request, served: Served, feature_key: bytes, tenant: str = ""
+        self, item: RequestInput, served: Served, feature_key: bytes, tenant: str = ""
     ) -> None:
-        if request.input_key:
-            await self._put("claim", _claim_key(request, served, tenant), _Claim(feature_key))
+        if item.input_key:
+            await self._put("claim", _claim_key(item, served, tenant), _Claim(feature_key))
 
     async def features(self, feature_key: bytes) -> Features | None:
         return await self._get("features", feature_key, Features)
@@ -153,16 +161,17 @@ class Cache:
             await self._store.put(_name(kind, key), value)
 
 
-def _claim_key(request: Request, served: Served, tenant: str) -> bytes:
+def _claim_key(item: RequestInput, served: Served, tenant: str) -> bytes:
     texts = (
         tenant,
         served.bundle_digest,
-        served.chain.modality,
-        served.chain.input_shape.shape_id,
-        str(request.split_point),
-        request.codec,
+        item.modality,
+        item.shape_id,
+        str(item.split_point),
+        item.codec,
+        str(item.num_tiles),
     )
-    return content_key("claim", *(text.encode() for text in texts), request.input_key)
+    return content_key("claim", *(text.encode() for text in texts), item.input_key)
 
 
 def _name(kind: Kind, key: bytes) -> bytes:

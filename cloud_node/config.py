@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloud_node.engine import EngineSettings
-from cloud_node.request import Bounds
 from cloud_node.runner import Room
+from cloud_node.served import Bounds
 from wire.errors import BadInput
 from wire.limits import MIB, Limits
 
@@ -21,15 +21,14 @@ _ZERO_OR_MORE = ("drain_s", "cache_bytes", "prefix_bytes", "context_tokens", "ma
 class CloudConfig:
     """One cloud process. `listen` is host:port; port 0 takes a free one."""
 
-    bundle: Path
     listen: str = "127.0.0.1:50051"
     metrics_listen: str = ""  # where to serve GET /metrics, host:port; empty: nowhere
-    name: str = ""  # under which the model is served; its own name by default
+    index_dir: Path | None = None  # where indexes of embeddings are kept; None: no indexes
     device: str = "cpu"  # as torch names it
     dtype: str = "float32"
     compiled: bool = False  # the decoder's steps
     max_queue: int = 64
-    num_slots: int = 16  # sequences that run at once
+    num_slots: int = 16  # sequences that run at once, of each model
     context_tokens: int = 0  # of prompt and answer together; 0: as many as the model reads, at most 4096
     max_tokens: int = 0  # of all that run, together; 0: as many as there is room for
     chunk_tokens: int = 256  # of prompts, read in one step of the batch
@@ -41,7 +40,7 @@ class CloudConfig:
     drain_s: float = 30.0
     cache_bytes: int = 256 * MIB  # of answers, features and claims; 0: off
     cache_ttl_s: float = 3600.0
-    limits: Limits = field(default_factory=lambda: Limits(max_new_tokens=256, max_inputs=1))
+    limits: Limits = field(default_factory=lambda: Limits(max_new_tokens=256))
 
     def __post_init__(self) -> None:
         for address, example in ((self.listen, 50051), (self.metrics_listen or "off:0", 9100)):

@@ -13,9 +13,9 @@ from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cloud_node.batch import Observer, Runner, RunningBatch, failure, unforeseen
+from cloud_node.batch import Observer, Outcome, Runner, RunningBatch, failure, unforeseen
 from cloud_node.scheduler import Scheduler
-from cloud_node.sequence import Sequence, TextDelta
+from cloud_node.sequence import Embeddings, Sequence, TextDelta
 from cloud_node.telling import Events
 from wire.errors import CleaveError, ModelFailed, Overloaded
 
@@ -123,21 +123,25 @@ class Engine:
         outcomes = self._outcomes(taken)
         for sequence in taken:
             try:
-                error = next(outcomes)
+                outcome = next(outcomes)
             except Exception as unknown:
-                error = unforeseen(unknown)
-            self._hand_over(sequence, error)
+                outcome = unforeseen(unknown)
+            self._hand_over(sequence, outcome)
         self._observer.tail_batch(len(taken), max(sequence.times.tail_s for sequence in taken))
         return True
 
-    def _outcomes(self, taken: list[Sequence]) -> Iterator[Exception | None]:
+    def _outcomes(self, taken: list[Sequence]) -> Iterator[Outcome]:
         """Whatever the runner raises, even before its first outcome, is raised where that is awaited."""
         yield from self._runner.prepare(taken)
 
-    def _hand_over(self, sequence: Sequence, error: Exception | None) -> None:
-        """From the preparing thread to the stepping one, as soon as it is ready."""
-        if error is not None:
-            self._tell([(sequence, failure(sequence, error))])
+    def _hand_over(self, sequence: Sequence, outcome: Outcome) -> None:
+        """From the preparing thread to the stepping one, as soon as it is ready; to the loop what has no step."""
+        if isinstance(outcome, Embeddings):
+            outcome.times.total_s = time.monotonic() - sequence.arrived_s
+            self._tell([(sequence, outcome)])
+            return
+        if outcome is not None:
+            self._tell([(sequence, failure(sequence, outcome))])
             return
         with self._changed:
             self._prepared.append(sequence)

@@ -50,11 +50,13 @@ class Flights:
         """The open flight that makes the answer of this key."""
         return self._by_key.get(key) if key is not None else None
 
-    def start(self, key: bytes | None, request: Request, payload: memoryview, listen: Listen) -> Flight:
+    def start(
+        self, key: bytes | None, request: Request, payloads: tuple[memoryview, ...], listen: Listen
+    ) -> Flight:
         """Submits a request; raises Overloaded where the engine takes no more, and no flight is left then."""
         assert self.find(key) is None
         flight = Flight(key, [listen])
-        flight.sequence = Sequence(request, payload, lambda event: self._hear(flight, event))
+        flight.sequence = Sequence(request, payloads, lambda event: self._hear(flight, event))
         self._open.add(flight)
         if key is not None:
             self._by_key[key] = flight
@@ -101,6 +103,7 @@ class Flights:
         else:
             self._close(flight)
         if isinstance(event, Finished) and flight.key is not None:
+            assert event.reason is not None, "what generates nothing has no key"
             answer = Answer("".join(flight.text), event.generated_tokens, event.prompt_tokens, event.reason)
             self._keep(self._cache.keep_answer(flight.key, answer))
         for listen in listeners:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from cloud_node.request import Bounds, Served
+from collections.abc import Iterable
+
 from cloud_node.sequence import Finished, FinishReason, StepTimes
+from cloud_node.served import Bounds, Served
 from wire import limits
-from wire.codecs import codec_infos, parse_codec
+from wire.codecs import codec_infos, split_codec_name
+from wire.manifest import Chain
 from wire.modality import modality_to_wire
 from wire.v1 import inference_pb2 as pb
 
-_FINISH_REASONS = {
+_FINISH_REASONS: dict[FinishReason | None, pb.FinishReason.ValueType] = {
+    None: pb.FINISH_REASON_UNSPECIFIED,
     FinishReason.STOP_TOKEN: pb.FINISH_REASON_STOP_TOKEN,
     FinishReason.STOP_STRING: pb.FINISH_REASON_STOP_STRING,
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
@@ -26,8 +30,15 @@ def welcome_message(bounds: Bounds, server_version: str) -> pb.Down:
     )
 
 
-def ack_message(request_id: str, received_bytes: int, now_s: float) -> pb.Down:
-    return pb.Down(ack=pb.Ack(request_id=request_id, received_bytes=received_bytes, server_time_s=now_s))
+def need_message(request_id: str, input_index: int) -> pb.Down:
+    return pb.Down(need=pb.Need(request_id=request_id, input_index=input_index))
+
+
+def ack_message(request_id: str, input_index: int, received_bytes: int, now_s: float) -> pb.Down:
+    ack = pb.Ack(
+        request_id=request_id, input_index=input_index, received_bytes=received_bytes, server_time_s=now_s
+    )
+    return pb.Down(ack=ack)
 
 
 def have_answer_message(request_id: str, received_bytes: int, num_tokens: int) -> pb.Down:
@@ -40,8 +51,13 @@ def have_answer_message(request_id: str, received_bytes: int, num_tokens: int) -
     return pb.Down(have=have)
 
 
-def have_features_message(request_id: str, received_bytes: int) -> pb.Down:
-    have = pb.Have(request_id=request_id, what=pb.Have.WHAT_FEATURES, received_bytes=received_bytes)
+def have_features_message(request_id: str, input_index: int, received_bytes: int) -> pb.Down:
+    have = pb.Have(
+        request_id=request_id,
+        what=pb.Have.WHAT_FEATURES,
+        input_index=input_index,
+        received_bytes=received_bytes,
+    )
     return pb.Down(have=have)
 
 
@@ -58,39 +74,40 @@ def done_message(request_id: str, finished: Finished, cache: pb.Cache.ValueType,
     )
 
 
-def describe_reply(served: Served, bounds: Bounds, server_version: str) -> pb.DescribeReply:
-    arm = served.manifest.default_arm
-    codec = parse_codec(arm.codec)
-    model = pb.Model(
-        name=served.name,
-        bundle_digest=served.bundle_digest,
-        chains=[_chain(served)],
-        default_arm=pb.Arm(
-            modality=modality_to_wire(arm.modality),
-            shape_id=arm.shape_id,
-            split_point=arm.split_point,
-            codec_id=codec.codec_id,
-            setting=codec.setting,
-        ),
-    )
+def describe_reply(models: Iterable[Served], bounds: Bounds, server_version: str) -> pb.DescribeReply:
     return pb.DescribeReply(
         server_version=server_version,
         protocol_version=limits.PROTOCOL_VERSION,
-        models=[model],
+        models=[_model(served) for served in models],
         codecs=codec_infos(),
         limits=bounds.limits.to_wire(),
     )
 
 
-def _chain(served: Served) -> pb.Chain:
-    shape = served.chain.input_shape
+def _model(served: Served) -> pb.Model:
+    chains = served.manifest.chains
+    return pb.Model(
+        name=served.name,
+        bundle_digest=served.bundle_digest,
+        chains=[_chain(chain, served) for chain in chains],
+        default_arm=_default_arm(chains[0]),
+        shape=served.manifest.shape,
+        decoding=served.decoding,
+    )
+
+
+def _chain(chain: Chain, served: Served) -> pb.Chain:
+    shape = chain.input_shape
+    refused = served.refused.get(chain.chain_id, {})
     return pb.Chain(
-        modality=modality_to_wire(served.chain.modality),
+        modality=modality_to_wire(chain.modality),
         input_shape=pb.InputShape(
             shape_id=shape.shape_id,
             width=shape.width,
             height=shape.height,
-            tensor=shape.tensor.spec().to_wire(),
+            tensor=shape.tensors[0].spec().to_wire(),
+            is_tiled=shape.is_tiled,
+            samples=shape.samples,
         ),
         split_points=[
             pb.SplitPoint(
@@ -98,10 +115,22 @@ def _chain(served: Served) -> pb.Chain:
                 label=point.label,
                 boundary=[entry.spec().to_wire() for entry in point.tensors],
                 raw_bytes=point.raw_bytes,
-                served=point.index not in served.refused,
-                reason=served.refused.get(point.index, ""),
+                served=point.index not in refused,
+                reason=refused.get(point.index, ""),
             )
-            for point in served.chain.split_points
+            for point in chain.split_points
         ],
-        tail_batching=served.tail_batching,
+        tail_batching=served.tail_batching.get(chain.chain_id, "one by one"),
+        default_arm=_default_arm(chain),
+    )
+
+
+def _default_arm(chain: Chain) -> pb.Arm:
+    codec_id, setting = split_codec_name(chain.default_arm.codec)
+    return pb.Arm(
+        modality=modality_to_wire(chain.modality),
+        shape_id=chain.input_shape.shape_id,
+        split_point=chain.default_arm.split_point,
+        codec_id=codec_id,
+        setting=setting,
     )

@@ -55,16 +55,20 @@ Watch = Literal[
 ]  # fmt: skip
 
 _WATCHED: dict[Watch, _Watched] = {
-    "requests_queued": _Watched("cleave_requests_queued", "Requests that wait for a slot."),
+    "requests_queued": _Watched("cleave_requests_queued", "Requests that wait for a slot.", ("model",)),
     "requests_open": _Watched("cleave_requests_open", "Requests without Done or Failed, uploads included."),
     "requests_joined": _Watched(
         "cleave_requests_joined", "Requests that waited for the answer of an equal one.", is_counter=True
     ),
     "streams_open": _Watched("cleave_streams_open", "Streams of edges."),
-    "slots": _Watched("cleave_slots", "Rows of the cache of keys and values."),
-    "slots_used": _Watched("cleave_slots_used", "Rows that a sequence has."),
-    "sequences_decoding": _Watched("cleave_sequences_decoding", "Sequences that get a token at every step."),
-    "sequences_prefilling": _Watched("cleave_sequences_prefilling", "Sequences whose prompt is being read."),
+    "slots": _Watched("cleave_slots", "Rows of the cache of keys and values.", ("model",)),
+    "slots_used": _Watched("cleave_slots_used", "Rows that a sequence has.", ("model",)),
+    "sequences_decoding": _Watched(
+        "cleave_sequences_decoding", "Sequences that get a token at every step.", ("model",)
+    ),
+    "sequences_prefilling": _Watched(
+        "cleave_sequences_prefilling", "Sequences whose prompt is being read.", ("model",)
+    ),
     "cache_bytes": _Watched("cleave_cache_bytes", "Bytes in the cache of answers and features.", ("store",)),
     "cache_entries": _Watched("cleave_cache_entries", "Entries in that cache.", ("store",)),
     "cache_evictions": _Watched(
@@ -73,9 +77,15 @@ _WATCHED: dict[Watch, _Watched] = {
     "cache_lookups": _Watched(
         "cleave_cache_lookups", "Look-ups in that cache.", ("kind", "outcome"), is_counter=True
     ),
-    "prefix_bytes": _Watched("cleave_prefix_bytes", "Bytes of keys and values of prompts that were read."),
-    "prefix_entries": _Watched("cleave_prefix_entries", "Prompts whose keys and values are kept."),
-    "prefix_hits": _Watched("cleave_prefix_hits", "Prompts that began with a kept one.", is_counter=True),
+    "prefix_bytes": _Watched(
+        "cleave_prefix_bytes", "Bytes of keys and values of prompts that were read.", ("model",)
+    ),
+    "prefix_entries": _Watched(
+        "cleave_prefix_entries", "Prompts whose keys and values are kept.", ("model",)
+    ),
+    "prefix_hits": _Watched(
+        "cleave_prefix_hits", "Prompts that began with a kept one.", ("model",), is_counter=True
+    ),
 }
 assert set(_WATCHED) == set(get_args(Watch))
 
@@ -85,12 +95,16 @@ assert set(_WATCHED) == set(get_args(Watch))
 class Metrics:
     """One cloud's. The engine calls it at every step, and the streams at every message."""
 
-    def __init__(self, build: Build = _UNSAID) -> None:
+    def __init__(self, *builds: Build) -> None:
+        """One build per model that is served."""
         self.registry = _Registry()
         self._watching: dict[Watch, Callable[[], Reading]] = {}
         self.registry.register(_Watching(self._watching))
-        info = Info("cleave_build", "What runs here; always 1.", registry=self.registry)
-        info.info({name: getattr(build, name) for name in Build.__dataclass_fields__})
+        info = Info("cleave_build", "What runs here; always 1.", ("model",), registry=self.registry)
+        for build in builds or (_UNSAID,):
+            info.labels(build.model).info(
+                {"version": build.version, "device": build.device, "dtype": build.dtype}
+            )
         started = Gauge("cleave_start_time_seconds", "When it started, Unix time.", registry=self.registry)
         started.set(time.time())
         self._make_request_families()

@@ -17,11 +17,15 @@ from cloud_node.prefix import PrefixStore
 from cloud_node.prepare import Preparer
 from cloud_node.prompt import ModelPrompt
 from cloud_node.sampling import choose
+from cloud_node.sequence import Embeddings
 from cloud_node.sequence import Sequence as Generation
+from splitmodel.decoder import Decoder
 from wire.errors import CleaveError
 
 # Of a model that reads 128 Ki tokens, rows of all of them would take all memory.
 _MOST_BY_DEFAULT = 4096
+# What configs call the longest that a decoder reads.
+_CONTEXT_NAMES = ("max_position_embeddings", "max_target_positions", "n_positions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,8 @@ class Room:
     def row_tokens(self, model: Any) -> int:
         """The longest that prompt and answer may be together; what the model reads, or less."""
         text_config = model.config.get_text_config(decoder=True)
-        reads = getattr(text_config, "max_position_embeddings", None) or _MOST_BY_DEFAULT
+        named = (getattr(text_config, name, None) for name in _CONTEXT_NAMES)
+        reads = next((length for length in named if length), _MOST_BY_DEFAULT)
         return int(min(reads, self.context_tokens or _MOST_BY_DEFAULT, *_turning_points(text_config)))
 
 
@@ -50,17 +55,17 @@ def _turning_points(text_config: Any) -> list[int]:
 class ModelRunner:
     """One model: what prepares its requests, and the rows of a KV cache that are read and continued."""
 
-    def __init__(self, preparer: Preparer, room: Room) -> None:
+    def __init__(self, preparer: Preparer, decoder: Decoder, room: Room) -> None:
         self.preparer = preparer
-        self.decoder = preparer.decoder
+        self.decoder = decoder
         model = preparer.adapter.model
         self.device = model.device
-        num_tokens = preparer.context_tokens
+        num_tokens = room.row_tokens(model)
         self.kv = KVCache(self.decoder.layers, room.num_slots, num_tokens, model.dtype, self.device)
         self.prefixes = PrefixStore(room.prefix_bytes)
         self._token_ids = torch.arange(num_tokens, device=self.device)
 
-    def prepare(self, sequences: Sequence[Generation]) -> Iterator[Exception | None]:
+    def prepare(self, sequences: Sequence[Generation]) -> Iterator[Exception | Embeddings | None]:
         """Makes one after the other ready for the decoder, or says why it cannot be."""
         return self.preparer.prepare(sequences)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList
 
-from cloud_node.request import Settings
+from cloud_node.settings import Settings
 from wire.errors import BadInput, CleaveError, ModelFailed
 
 
@@ -47,10 +47,7 @@ def make_choice(model: Any, settings: Settings, prompt_ids: Sequence[int], max_n
     # Done here for all rows at once: a processor of each row would cost more than the rest of the choice.
     config.min_new_tokens = None
     config.max_length = len(prompt_ids) + max_new_tokens
-    if (config.num_beams or 1) > 1:
-        raise BadInput(
-            "the model's generation config asks for beam search, which is not served; set num_beams to 1"
-        )
+    require_no_beams(config)
     try:
         model._prepare_special_tokens(
             config, kwargs_has_attention_mask=True, device=model.device, batch_size=1
@@ -63,11 +60,27 @@ def make_choice(model: Any, settings: Settings, prompt_ids: Sequence[int], max_n
         )
     except (TypeError, ValueError) as error:
         raise BadInput(f"the model does not take these settings: {' '.join(str(error).split())}") from error
-    seed = secrets.randbits(63) if settings.seed is None else settings.seed
-    stop_ids = stop_ids_of(config)
     return Choice(
-        processors, not config.do_sample, seed, list(prompt_ids), stop_ids=stop_ids, min_new_tokens=at_least
+        processors,
+        not config.do_sample,
+        seed_of(settings),
+        list(prompt_ids),
+        stop_ids=stop_ids_of(config),
+        min_new_tokens=at_least,
     )
+
+
+def require_no_beams(generation_config: Any) -> None:
+    """Raises BadInput where the model would search instead of choosing a token at a time."""
+    if (generation_config.num_beams or 1) > 1:
+        raise BadInput(
+            "the model's generation config asks for beam search, which is not served; set num_beams to 1"
+        )
+
+
+def seed_of(settings: Settings) -> int:
+    """The request's, or a random one."""
+    return secrets.randbits(63) if settings.seed is None else settings.seed
 
 
 def stop_ids_of(generation_config: Any) -> frozenset[int]:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cloud_node.request import Request
 from wire.errors import CleaveError
 
@@ -23,7 +26,7 @@ class FinishReason(Enum):
 class StepTimes:
     """Seconds spent in each step on the cloud."""
 
-    queue_s: float = 0.0  # until its payload was taken up, and from then on until it had a row
+    queue_s: float = 0.0  # until its payloads were taken up, and from then on until it had a row
     decode_payload_s: float = 0.0
     tail_s: float = 0.0  # of the batch that it was in
     prefill_s: float = 0.0  # fusion, and its prompt's chunks with what ran between them
@@ -42,15 +45,23 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of a generation that went well."""
+    """The end of a request that went well; without a reason, nothing was generated."""
 
-    reason: FinishReason
+    reason: FinishReason | None
     prompt_tokens: int
     generated_tokens: int
     times: StepTimes
 
 
-Event = TextDelta | Finished | CleaveError
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """What a dual encoder made of the inputs: the end of what the engine does for it."""
+
+    vectors: NDArray[np.float32]  # [inputs, dim], each of length 1
+    times: StepTimes
+
+
+Event = TextDelta | Finished | Embeddings | CleaveError
 Emit = Callable[[Event], None]
 
 
@@ -78,13 +89,13 @@ class Text(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """A request with its payload, on its way through the engine.
+    """A request with the payloads of its inputs, on its way through the engine.
 
-    `emit` gets its events on the engine's loop: deltas, then exactly one Finished or CleaveError.
+    `emit` gets its events on the engine's loop: deltas, then exactly one Finished, Embeddings or CleaveError.
     """
 
     request: Request
-    payload: memoryview
+    payloads: tuple[memoryview, ...]
     emit: Emit
     arrived_s: float = 0.0
     virtual_arrival_s: float = 0.0  # by which it has its turn
@@ -111,9 +122,9 @@ class Sequence:
         return self._text
 
     def prepare(self, prompt: Prompt, text: Text) -> None:
-        """From now on the sequence can be scheduled; its payload is no longer needed."""
+        """From now on the sequence can be scheduled; its payloads are no longer needed."""
         self._prompt, self._text = prompt, text
-        self.payload = memoryview(b"")
+        self.payloads = ()
 
     @property
     def num_prompt_tokens(self) -> int:

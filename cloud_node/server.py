@@ -6,8 +6,10 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -19,15 +21,15 @@ from cloud_node.cache import Cache
 from cloud_node.config import CloudConfig
 from cloud_node.engine import Engine
 from cloud_node.flights import Flights
+from cloud_node.host import Host, Hosted
 from cloud_node.metrics import Build, Metrics
 from cloud_node.metrics_endpoint import MetricsEndpoint
-from cloud_node.request import Served
 from cloud_node.runner import ModelRunner
+from cloud_node.served import Served
 from cloud_node.service import InferenceService
 from cloud_node.serving import serve
 from cloud_node.store import MemoryStore
-from cloud_node.stream import Host
-from cloud_node.watching import watch_cache, watch_engine, watch_prefixes, watch_service, watch_store
+from cloud_node.watching import watch_cache, watch_engines, watch_prefixes, watch_service, watch_store
 from splitmodel.loading import Checkpoint
 from wire.errors import BadInput
 from wire.limits import grpc_options
@@ -43,24 +45,53 @@ _SWITCH_S = 0.0005
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Inference"].full_name
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a model is served from; its name is the bundle's where none is given."""
+
+    checkpoint: Checkpoint
+    bundle: Path
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ready:
+    """A model that can be asked."""
+
+    served: Served
+    runner: Runner
+    bundle: Path
+    device: str = ""
+    dtype: str = ""
+
+
 class CloudServer:
     """One listening cloud node. Made, started, drained and stopped on one event loop."""
 
-    def __init__(
-        self, config: CloudConfig, served: Served, runner: Runner, device: str = "", dtype: str = ""
-    ) -> None:
+    def __init__(self, config: CloudConfig, models: Sequence[Ready]) -> None:
         self._config = config
         version = metadata.version("cleave")
-        self.metrics = Metrics(Build(version, served.name, device, dtype))
-        self._engine = Engine(runner, config.engine, self.metrics)
+        self.metrics = Metrics(
+            *(Build(version, model.served.name, model.device, model.dtype) for model in models)
+        )
         store = MemoryStore(config.cache_bytes, config.cache_ttl_s) if config.cache_bytes else None
         cache = Cache(store)
-        self._flights = Flights(self._engine, cache)
-        host = Host(self._engine, served, config.bounds, version, cache, self._flights, self.metrics)
-        self._service = InferenceService(host, BundleFiles(config.bundle, served))
-        watch_engine(self.metrics, self._engine)
+        self._engines = {
+            model.served.name: Engine(model.runner, config.engine, self.metrics) for model in models
+        }
+        self._flights = {name: Flights(engine, cache) for name, engine in self._engines.items()}
+        hosted = {
+            model.served.name: Hosted(model.served, self._flights[model.served.name]) for model in models
+        }
+        host = Host(hosted, config.bounds, version, cache, metrics=self.metrics)
+        self._service = InferenceService(host, [BundleFiles(model.bundle, model.served) for model in models])
+        watch_engines(self.metrics, self._engines)
         watch_service(self.metrics, self._service)
-        watch_cache(self.metrics, cache, self._flights)
+        watch_cache(self.metrics, cache, list(self._flights.values()))
+        watch_prefixes(
+            self.metrics,
+            {m.served.name: m.runner.prefixes for m in models if isinstance(m.runner, ModelRunner)},
+        )
         if store is not None:
             watch_store(self.metrics, store)
         self._health = health.aio.HealthServicer()
@@ -99,32 +130,39 @@ class CloudServer:
         await self.stop(grace_s=1.0)
 
     async def stop(self, grace_s: float = 0.0) -> None:
-        """Ends every stream and the engine."""
+        """Ends every stream and the engines."""
         await self._server.stop(grace_s)
-        await self._engine.close()
-        await self._flights.close()
+        for engine in self._engines.values():
+            await engine.close()
+        for flights in self._flights.values():
+            await flights.close()
         if self._endpoint is not None:
             await self._endpoint.close()
             self._endpoint = None
 
 
-def run(config: CloudConfig, checkpoint: Checkpoint, tell: Callable[[str], None]) -> None:
+def run(config: CloudConfig, sources: Sequence[Source], tell: Callable[[str], None]) -> None:
     """Runs a cloud node until SIGTERM or SIGINT; `tell` gets the address once it is ready."""
-    served, runner = serve(checkpoint, config.bundle, config.name, config.room)
+    models = [_ready(source, config) for source in sources]
+    _require_different([model.served.name for model in models])
     sys.setswitchinterval(_SWITCH_S)
-    asyncio.run(_run(config, served, runner, checkpoint, tell))
+    asyncio.run(_run(config, models, tell))
 
 
-async def _run(
-    config: CloudConfig,
-    served: Served,
-    runner: ModelRunner,
-    checkpoint: Checkpoint,
-    tell: Callable[[str], None],
-) -> None:
-    model = checkpoint.model
-    server = CloudServer(config, served, runner, str(model.device), str(model.dtype).removeprefix("torch."))
-    watch_prefixes(server.metrics, runner.prefixes)
+def _ready(source: Source, config: CloudConfig) -> Ready:
+    served, runner = serve(source.checkpoint, source.bundle, source.name, config.room)
+    model = source.checkpoint.model
+    return Ready(served, runner, source.bundle, str(model.device), str(model.dtype).removeprefix("torch."))
+
+
+def _require_different(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"two models would be served as {name!r}; give each a --name")
+
+
+async def _run(config: CloudConfig, models: Sequence[Ready], tell: Callable[[str], None]) -> None:
+    server = CloudServer(config, models)
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

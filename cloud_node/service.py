@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any, NoReturn
 
-from cloud_node.bundle_files import BundleFiles
+from cloud_node.bundle_files import BundleFiles, find_bundle
+from cloud_node.host import Host
 from cloud_node.messages import describe_reply
-from cloud_node.stream import EdgeStream, Host
+from cloud_node.stream import EdgeStream
 from wire.errors import CleaveError, Internal, Unavailable, status_of, to_trailer
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
@@ -21,9 +22,9 @@ _log = logging.getLogger(__name__)
 class InferenceService(pb_grpc.InferenceServicer):
     """Serves every edge's stream, and the unary calls beside it."""
 
-    def __init__(self, host: Host, files: BundleFiles) -> None:
+    def __init__(self, host: Host, bundles: Sequence[BundleFiles]) -> None:
         self._host = host
-        self._files = files
+        self._bundles = bundles
         self._streams: set[EdgeStream] = set()
         self._is_draining = False
 
@@ -68,14 +69,15 @@ class InferenceService(pb_grpc.InferenceServicer):
             self._streams.discard(stream)
 
     async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeReply:
-        return describe_reply(self._host.served, self._host.bounds, self._host.server_version)
+        served = (hosted.served for hosted in self._host.models.values())
+        return describe_reply(served, self._host.bounds, self._host.server_version)
 
     async def Metrics(self, request: pb.MetricsRequest, context: Any) -> pb.MetricsReply:
         return pb.MetricsReply(exposition=self._host.metrics.exposition())
 
     async def FetchBundle(self, request: pb.FetchBundleRequest, context: Any) -> AsyncIterator[pb.BundlePart]:
         try:
-            for part in self._files.parts(request):
+            for part in find_bundle(self._bundles, request.bundle_digest).parts(request):
                 yield part
         except Exception as error:
             await _abort(context, error)

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-import torch
-
+from cloud_node.encoding_runner import EncodingRunner
+from cloud_node.fusion import RecordedFusion
+from cloud_node.loop_runner import LoopFusion, LoopRunner
 from cloud_node.prepare import Preparer
-from cloud_node.request import Served
+from cloud_node.probing import probe_tails
 from cloud_node.runner import ModelRunner, Room
+from cloud_node.served import Decoding, Served
+from cloud_node.tails import Tail, Tails
+from cloud_node.tracing import trace_bundle
 from cloud_node.warm_up import compile_steps
-from splitmodel.adapters.generator import Encoder, GeneratorWithEncoders
+from splitmodel.adapters.base import Adapter
+from splitmodel.adapters.dual_encoder import DualEncoder
+from splitmodel.adapters.find import adapter_for
+from splitmodel.batching import BatchedChain
+from splitmodel.decoder import Decoder
+from splitmodel.encoder import Encoder
 from splitmodel.loading import Checkpoint
-from splitmodel.probe import ProbeData, first_logits, read_probe
-from splitmodel.tensors import from_numpy, relative_error
-from wire.errors import IncompatibleBundle
+from splitmodel.probe import ProbeData, read_probe
+from wire.errors import BadInput, IncompatibleBundle
 from wire.manifest import Manifest, bundle_digest, check_files, load_manifest
-from wire.tensors import TensorSpec
+
+__all__ = ["AnyRunner", "open_bundle", "serve", "trace_bundle"]
 
 _log = logging.getLogger(__name__)
 
-# The probe was made in float32. What half precision may miss it by: several times what was seen, and far less than
-# what other weights miss it by.
-_DTYPE_TOLERANCE = {torch.bfloat16: 0.1, torch.float16: 0.02}
+AnyRunner = ModelRunner | LoopRunner | EncodingRunner
 
 
 def open_bundle(folder: Path) -> tuple[Manifest, str]:
@@ -42,113 +50,101 @@ def open_bundle(folder: Path) -> tuple[Manifest, str]:
 
 def serve(
     checkpoint: Checkpoint, folder: Path, name: str = "", room: Room | None = None
-) -> tuple[Served, ModelRunner]:
+) -> tuple[Served, AnyRunner]:
     """The model as served; raises IncompatibleBundle where the bundle was made of other weights."""
     manifest, digest = open_bundle(folder)
-    adapter = GeneratorWithEncoders(checkpoint)
-    _require_made_of(manifest, adapter, folder)
-    room = room or Room()
+    adapter = adapter_for(checkpoint)
+    encoders = trace_bundle(manifest, adapter, folder)
     probe = read_probe(folder / manifest.probe.path)
-    encoder = adapter.trace_encoder(probe.example())
-    _check_boundaries(manifest, encoder)
-    boundaries = [[entry.spec() for entry in point.tensors] for point in manifest.chains[0].split_points]
-    example = adapter.input_tensors(probe.example())
-    preparer = Preparer(adapter, encoder, boundaries, example, room.row_tokens(checkpoint.model))
+    tails = _tails(manifest, adapter, encoders, probe)
+    refused = probe_tails(manifest, probe, tails)
+    room = room or Room()
+    runner = _runner(tails, room)
+    config = checkpoint.model.generation_config if checkpoint.model.can_generate() else None
     served = Served(
         name or manifest.model,
         manifest,
         digest,
-        refused=_probe(manifest, probe, preparer),
-        samples_by_default=bool(checkpoint.model.generation_config.do_sample),
-        defaults_digest=_defaults_digest(checkpoint),
-        tail_batching=preparer.tails.batching,
+        refused=refused,
+        tail_batching={chain_id: tail.batched.batching for chain_id, tail in tails.by_id.items()},
+        decoding=_decoding(runner),
+        samples_by_default=bool(getattr(config, "do_sample", False)),
+        defaults_digest=_defaults_digest(checkpoint, config),
+        rate_hz=adapter.processing.rate_hz,
+        languages=tuple(getattr(config, "lang_to_id", None) or ()),
+        tasks=tuple(getattr(config, "task_to_id", None) or ()),
     )
-    runner = ModelRunner(preparer, room)
     _say(served, runner)
     if room.compiled:
-        compile_steps(runner, probe, manifest.probe.prompts[0])
+        if not isinstance(runner, ModelRunner):
+            raise BadInput(f"{served.name} has no batched steps to compile; leave out --compile")
+        compile_steps(runner, manifest, probe)
     return served, runner
 
 
-def _require_made_of(manifest: Manifest, adapter: GeneratorWithEncoders, folder: Path) -> None:
-    checkpoint = adapter.checkpoint
-    if manifest.weights_digest != checkpoint.weights_digest:
-        raise IncompatibleBundle(
-            f"the bundle in {folder} was made of other weights ({manifest.model}, {manifest.weights_digest[:12]}) "
-            f"than {checkpoint.name} ({checkpoint.weights_digest[:12]}); make it again with `cleave partition`"
-        )
-    if adapter.processing.recipe().digest() != manifest.preprocessing_digest:
-        raise IncompatibleBundle(
-            f"the bundle in {folder} preprocesses pictures in another way than {checkpoint.name} does; make it "
-            "again with `cleave partition`"
-        )
+def _tails(manifest: Manifest, adapter: Adapter, encoders: Mapping[str, Encoder], probe: ProbeData) -> Tails:
+    tails: dict[str, Tail] = {}
+    for index, item in enumerate(manifest.probe.items):
+        chain = manifest.chain(item.modality, item.shape_id)
+        if chain.chain_id not in tails:
+            encoder = encoders[chain.chain_id]
+            example = adapter.boundary_input(encoder, probe.media(index, item.modality))[0]
+            tails[chain.chain_id] = Tail(chain, encoder, BatchedChain(encoder.chain, example))
+    return Tails(adapter, tails)
 
 
-def _say(served: Served, runner: ModelRunner) -> None:
-    for index, reason in served.refused.items():
-        _log.warning("split point %d is not served: %s", index, reason)
-    _log.info(
-        "%s on %s in %s: %d slots of %s tokens take %.1f MB; tails of several requests: %s",
-        served.name,
-        runner.device,
-        str(runner.kv.dtype).removeprefix("torch."),
-        runner.kv.num_slots,
-        f"{runner.kv.num_tokens:,}",
-        runner.kv.num_bytes / 1e6,
-        served.tail_batching,
-    )
+def _runner(tails: Tails, room: Room) -> AnyRunner:
+    """Batched where the engine can give every token of the decoder's to many rows at once."""
+    adapter = tails.adapter
+    if isinstance(adapter, DualEncoder):
+        return EncodingRunner(Preparer(tails, None))
+    context_tokens = room.row_tokens(adapter.model)
+    decoder = _recorded_decoder(adapter)
+    if decoder is None:
+        return LoopRunner(Preparer(tails, LoopFusion(adapter, context_tokens)))
+    return ModelRunner(Preparer(tails, RecordedFusion(adapter, decoder, context_tokens)), decoder, room)
 
 
-def _defaults_digest(checkpoint: Checkpoint) -> str:
+def _recorded_decoder(adapter: Adapter) -> Decoder | None:
+    """None where it decodes one by one: it reads an encoder, too, or is called in a way that is not understood."""
+    if adapter.model.config.is_encoder_decoder:
+        return None
+    try:
+        return Decoder(adapter.model)
+    except BadInput as error:
+        _log.warning("%s decodes one by one: %s", adapter.checkpoint.name, error)
+        return None
+
+
+def _decoding(runner: AnyRunner) -> Decoding:
+    if isinstance(runner, EncodingRunner):
+        return ""
+    return "batched" if isinstance(runner, ModelRunner) else "one by one"
+
+
+def _defaults_digest(checkpoint: Checkpoint, generation_config: Any) -> str:
     """Of all that an answer depends on beside weights, features and settings: a cache may outlive this process."""
-    defaults = checkpoint.model.generation_config.to_json_string(use_diff=False)
-    template = str(checkpoint.processor.chat_template)
+    defaults = "" if generation_config is None else generation_config.to_json_string(use_diff=False)
+    template = str(getattr(checkpoint.processor, "chat_template", None))
     return sha256(f"{defaults}\0{template}\0{checkpoint.model.dtype}".encode()).hexdigest()
 
 
-def _check_boundaries(manifest: Manifest, encoder: Encoder) -> None:
-    here = [(point.label, _shapes(point.tensors)) for point in encoder.chain.split_points]
-    there = [
-        (point.label, _shapes([entry.spec() for entry in point.tensors]))
-        for point in manifest.chains[0].split_points
-    ]
-    if here != there:
-        differing = next(
-            (i for i, (a, b) in enumerate(zip(here, there, strict=False)) if a != b),
-            min(len(here), len(there)),
+def _say(served: Served, runner: AnyRunner) -> None:
+    for chain_id, reasons in served.refused.items():
+        for index, reason in reasons.items():
+            _log.warning("split point %d of %s is not served: %s", index, chain_id, reason)
+    model = runner.preparer.adapter.model
+    _log.info(
+        "%s on %s in %s decodes %s; %d chains, tails of several requests: %s",
+        served.name,
+        model.device,
+        str(model.dtype).removeprefix("torch."),
+        served.decoding or "nothing",
+        len(served.manifest.chains),
+        ", ".join(dict.fromkeys(served.tail_batching.values())),
+    )
+    if isinstance(runner, ModelRunner):
+        kv = runner.kv
+        _log.info(
+            "%d slots of %s tokens take %.1f MB", kv.num_slots, f"{kv.num_tokens:,}", kv.num_bytes / 1e6
         )
-        raise IncompatibleBundle(
-            f"this cloud cuts the model into {len(here)} split points and the bundle into {len(there)}, first "
-            f"different at {differing}; make the bundle again with the versions installed here"
-        )
-
-
-def _shapes(specs: Sequence[TensorSpec]) -> list[tuple[object, ...]]:
-    """What has to agree: the cloud may compute in another dtype than the edge, but not take a float for an integer."""
-    return [(spec.name, spec.shape, "float" if spec.dtype.is_float else spec.dtype) for spec in specs]
-
-
-def _probe(manifest: Manifest, probe: ProbeData, preparer: Preparer) -> dict[int, str]:
-    """Split points whose tail, run here on the bundle's features, misses the bundle's results."""
-    refused: dict[int, str] = {}
-    allowed = max(manifest.probe.tolerance, _DTYPE_TOLERANCE.get(preparer.adapter.model.dtype, 0.0))
-    for point in manifest.chains[0].split_points:
-        error = max(
-            _probe_error(preparer, probe, index, point.index, prompt)
-            for index, prompt in enumerate(manifest.probe.prompts)
-        )
-        if not error <= allowed:
-            refused[point.index] = f"its tail misses the probe by {error:.3g}, and {allowed:.3g} is allowed"
-    return refused
-
-
-def _probe_error(preparer: Preparer, probe: ProbeData, index: int, split_point: int, prompt: str) -> float:
-    """Relative L2 error at the tail's output or at the first logits, whichever is larger."""
-    chain = preparer.encoder.chain
-    features = preparer.tail(probe.features(index, split_point), split_point)
-    arrays = probe.features(index, chain.num_stages)
-    expected = [from_numpy(a, spec) for a, spec in zip(arrays, preparer.boundaries[-1], strict=True)]
-    width, height = probe.size(index)
-    logits = first_logits(preparer.adapter, preparer.encoder, features, prompt, width, height)
-    at_end = relative_error([tensor.cpu() for tensor in features], expected)
-    return max(at_end, relative_error([logits], [probe.logits(index)]))

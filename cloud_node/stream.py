@@ -1,6 +1,6 @@
 """One edge's stream: reads what comes up, keeps the requests that are open, and says what goes down.
 
-A request is looked up at its Open; where the cloud holds too little it is *uploading* until its payload is whole;
+A request is looked up at its Open; where the cloud holds too little it is *uploading* until its payloads are whole;
 then it waits for its answer (cloud_node/answering.py) until one Done or Failed. A fault of the stream itself (no
 Hello, an unknown message) ends the stream.
 """
@@ -11,24 +11,21 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
-from dataclasses import dataclass, field
 
-from cloud_node.answering import Answering, OpenRequest
-from cloud_node.cache import Cache
-from cloud_node.engine import Engine
-from cloud_node.flights import Flights
-from cloud_node.messages import ack_message, done_message, welcome_message
-from cloud_node.metrics import CacheUse, Metrics
+from cloud_node.answering import Answering
+from cloud_node.embedding import use_embeddings
+from cloud_node.hello import hear_hello
+from cloud_node.host import Host
+from cloud_node.messages import ack_message, done_message, need_message, welcome_message
+from cloud_node.metrics import CacheUse
+from cloud_node.opened import OpenRequest
 from cloud_node.outbox import Outbox
-from cloud_node.request import Bounds, Request, Served, parse_open
-from cloud_node.sequence import Event, Finished, StepTimes, TextDelta
-from cloud_node.upload import Upload
-from wire import limits
+from cloud_node.request import parse_open
+from cloud_node.sequence import Embeddings, Event, Finished, StepTimes, TextDelta
+from cloud_node.upload import Uploads
 from wire.errors import (
     Cancelled,
     CleaveError,
-    DeadlineExceeded,
-    IncompatibleBundle,
     MalformedMessage,
     Overloaded,
     Unavailable,
@@ -37,21 +34,6 @@ from wire.errors import (
 from wire.v1 import inference_pb2 as pb
 
 _log = logging.getLogger(__name__)
-
-HELLO_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What the streams of one cloud share."""
-
-    engine: Engine
-    served: Served
-    bounds: Bounds
-    server_version: str
-    cache: Cache
-    flights: Flights
-    metrics: Metrics = field(default_factory=Metrics)
 
 
 class EdgeStream:
@@ -63,7 +45,11 @@ class EdgeStream:
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
         self._is_draining = is_draining
         self._outbox = Outbox()
-        self._answering = Answering(host.cache, host.flights, host.served, self._outbox.put)
+        self._answering = {
+            name: Answering(host.cache, hosted.flights, hosted.served, self._outbox.put)
+            for name, hosted in host.models.items()
+        }
+        self._embedding: set[asyncio.Task[None]] = set()
         self._has_ended = False
         self.idle = asyncio.Event()
         self.idle.set()
@@ -99,6 +85,8 @@ class EdgeStream:
     def close(self) -> None:
         """The edge has gone: everything that it had open ends."""
         self._end_all(Cancelled("the edge closed its stream"))
+        for task in self._embedding:
+            task.cancel()
 
     async def _read(self, messages: AsyncIterator[pb.Up]) -> None:
         try:
@@ -106,7 +94,7 @@ class EdgeStream:
             async for up in messages:
                 await self._take(up)
                 await self._outbox.room()
-            for request_id in [name for name, opened in self._open.items() if opened.upload is not None]:
+            for request_id in [name for name, opened in self._open.items() if opened.uploads is not None]:
                 error = MalformedMessage("the edge ended its stream before the upload was whole")
                 self._end(request_id, error)
         except CleaveError as error:
@@ -118,19 +106,7 @@ class EdgeStream:
             self._close_if_done()
 
     async def _welcome(self, messages: AsyncIterator[pb.Up]) -> None:
-        try:
-            first = await asyncio.wait_for(anext(messages, None), HELLO_TIMEOUT_S)
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"no Hello came within {HELLO_TIMEOUT_S:g} s of the stream's start"
-            ) from None
-        if first is None or first.WhichOneof("message") != "hello":
-            raise MalformedMessage("the first message of a stream is Hello, and this one was not")
-        if first.hello.protocol_version != limits.PROTOCOL_VERSION:
-            raise IncompatibleBundle(
-                f"the edge speaks protocol {first.hello.protocol_version}, and this cloud speaks "
-                f"{limits.PROTOCOL_VERSION}; install the same version of cleave on both"
-            )
+        await hear_hello(messages)
         if self._is_draining:
             raise _closing()
         self._outbox.put(welcome_message(self._host.bounds, self._host.server_version))
@@ -165,19 +141,20 @@ class EdgeStream:
 
     async def _start(self, message: pb.Open) -> None:
         opened = self._opened(message)
-        if await self._answering.without_payload(opened):
+        if await self._answering[opened.model].without_payloads(opened):
             return
-        request, item = opened.request, message.inputs[0]
-        opened.upload = Upload(
-            request, self._host.bounds.limits, lambda error: self._end(request.request_id, error)
+        request = opened.request
+        needed = [(index, request.inputs[index]) for index in opened.missing]
+        opened.uploads = uploads = Uploads(
+            needed, self._host.bounds.limits, lambda error: self._end(request.request_id, error)
         )
-        if item.payload or not item.total_bytes:
-            if item.payload:
-                opened.upload.add(0, item.payload, item.crc32)
-            await self._advance(opened, opened.upload)
-            return
-        self._outbox.put(pb.Down(need=pb.Need(request_id=request.request_id)))
-        opened.upload.expect()
+        for index, item in needed:
+            if payload := message.inputs[index].payload:
+                uploads.add(index, 0, payload, item.crc32)
+                self._acknowledge(opened, uploads, index)
+            elif item.total_bytes:
+                self._outbox.put(need_message(request.request_id, index))
+        await self._advance(opened, uploads)
 
     def _opened(self, message: pb.Open) -> OpenRequest:
         """A new request of this stream; raises what speaks against it."""
@@ -187,17 +164,19 @@ class EdgeStream:
             raise _closing()
         if len(self._open) >= (most := self._host.bounds.limits.max_open_requests):
             raise Overloaded(f"this stream has {most} open requests, which is its limit", retry_after_s=1.0)
-        request = parse_open(message, self._host.served, self._host.bounds)
+        hosted = self._host.find(message.model)
+        request = parse_open(message, hosted.served, self._host.bounds)
         request_id = request.request_id
         opened = OpenRequest(
             request,
+            message.model,
             self._hear,
-            received_bytes=len(message.inputs[0].payload),
+            received_bytes=[len(item.payload) for item in message.inputs],
             ready_s=time.monotonic(),
         )
         self._open[request_id] = opened
         self._deadlines[request_id] = asyncio.get_running_loop().call_later(
-            request.deadline_s, self._end, request_id, _expired(request)
+            request.deadline_s, self._end, request_id, opened.expired()
         )
         self.idle.clear()
         return opened
@@ -205,28 +184,35 @@ class EdgeStream:
     async def _add(self, chunk: pb.Chunk) -> None:
         self._host.metrics.bytes_received(len(chunk.data))
         opened = self._open.get(chunk.request_id)
-        if opened is None or opened.upload is None:
+        if opened is None or opened.uploads is None:
             # It failed, was cancelled, or was found in the cache while this chunk was on its way.
             return
-        if chunk.input_index != 0:
+        num_inputs = len(opened.request.inputs)
+        if chunk.input_index >= num_inputs:
             raise MalformedMessage(
-                f"a chunk is for input {chunk.input_index}, and the request has one input, 0"
+                f"a chunk is for input {chunk.input_index}, and the request has {num_inputs}"
             )
-        opened.upload.add(chunk.offset, chunk.data, chunk.crc32)
-        opened.upload.expect()
-        await self._advance(opened, opened.upload)
+        if chunk.input_index not in opened.uploads:
+            return
+        opened.uploads.add(chunk.input_index, chunk.offset, chunk.data, chunk.crc32)
+        self._acknowledge(opened, opened.uploads, chunk.input_index)
+        await self._advance(opened, opened.uploads)
 
-    async def _advance(self, opened: OpenRequest, upload: Upload) -> None:
-        """After a piece: says how much has come, and goes on when that is all."""
-        opened.received_bytes = upload.received_bytes
-        if upload.take_acknowledgement():
-            ack = ack_message(opened.request.request_id, upload.received_bytes, time.monotonic())
-            self._outbox.put(ack)
-        if upload.is_complete:
-            payload = upload.payload()
-            upload.close()
-            opened.upload = None
-            await self._answering.with_payload(opened, payload)
+    def _acknowledge(self, opened: OpenRequest, uploads: Uploads, index: int) -> None:
+        """After a piece: says how much of its input has come, from time to time."""
+        opened.received_bytes[index] = received = uploads.received_bytes(index)
+        if uploads.take_acknowledgement(index):
+            self._outbox.put(ack_message(opened.request.request_id, index, received, time.monotonic()))
+
+    async def _advance(self, opened: OpenRequest, uploads: Uploads) -> None:
+        """Goes on when all has come, else waits for the next piece."""
+        if not uploads.is_complete:
+            uploads.expect()
+            return
+        uploads.close()
+        opened.uploads = None
+        opened.payloads.update(uploads.payloads())
+        await self._answering[opened.model].with_payloads(opened)
 
     def _hear(self, opened: OpenRequest, event: Event) -> None:
         if opened.is_over:
@@ -239,16 +225,33 @@ class EdgeStream:
             case Finished():
                 self._forget(request_id)
                 self._say_done(opened, event)
+            case Embeddings():
+                task = asyncio.get_running_loop().create_task(self._embedded(opened, event))
+                self._embedding.add(task)
+                task.add_done_callback(self._embedding.discard)
             case CleaveError():
                 self._forget(request_id)
                 self._say_failed(request_id, event, opened.cache_use)
+
+    async def _embedded(self, opened: OpenRequest, embeddings: Embeddings) -> None:
+        """What was asked of the embeddings, unless the request ends before it is done."""
+        request_id, digest = opened.request.request_id, self._host.find(opened.model).served.bundle_digest
+        outcome = await use_embeddings(opened.request, digest, embeddings.vectors, self._host.indexes)
+        if opened.is_over:
+            return
+        if isinstance(outcome, CleaveError):
+            self._end(request_id, outcome)
+            return
+        self._forget(request_id)
+        self._outbox.put(outcome)
+        self._say_done(opened, Finished(None, 0, 0, embeddings.times))
 
     def _end(self, request_id: str, error: CleaveError) -> None:
         """Ends an open request with `error`, wherever it is; an unknown one has ended already."""
         opened = self._forget(request_id)
         if opened is None:
             return
-        self._answering.leave(opened, error)
+        self._answering[opened.model].leave(opened, error)
         self._say_failed(request_id, error, opened.cache_use)
 
     def _end_all(self, error: CleaveError) -> None:
@@ -260,8 +263,8 @@ class EdgeStream:
         if opened is not None:
             opened.is_over = True
             self._deadlines.pop(request_id).cancel()
-            if opened.upload is not None:
-                opened.upload.close()
+            if opened.uploads is not None:
+                opened.uploads.close()
         return opened
 
     def _say_done(self, opened: OpenRequest, finished: Finished) -> None:
@@ -287,12 +290,6 @@ class EdgeStream:
         self.idle.set()
         if self._has_ended:
             self._outbox.end()
-
-
-def _expired(request: Request) -> CleaveError:
-    return DeadlineExceeded(
-        f"the request took longer than its deadline of {request.deadline_s:g} s; allow more, or ask for less"
-    )
 
 
 def _closing() -> Unavailable:

@@ -1,11 +1,15 @@
-"""A payload on its way up: its pieces, when to acknowledge them, and how long to wait for the next."""
+"""The payloads of one request on their way up: their pieces, when to acknowledge, and how long to wait for the next.
+
+An edge may send them one after the other or by turns: the wait is for the next piece of any.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
-from cloud_node.request import Request
+from cloud_node.inputs import RequestInput
 from wire.chunks import Assembler
 from wire.errors import CleaveError, DeadlineExceeded
 from wire.limits import Limits
@@ -13,40 +17,60 @@ from wire.limits import Limits
 _ACK_EVERY_CHUNKS = 4
 
 
-class Upload:
-    """Of one request's one input; `give_up` gets the error when no chunk comes for `upload_idle_s`."""
+@dataclass(slots=True)
+class _Coming:
+    assembler: Assembler
+    crc32: int
+    num_unacknowledged: int = 0
 
-    def __init__(self, request: Request, limits: Limits, give_up: Callable[[CleaveError], None]) -> None:
-        self._assembler = Assembler(request.payload_bytes, limits.max_request_bytes)
-        self._crc32 = request.crc32
+
+class Uploads:
+    """Of those inputs of one request that the cloud does not hold, by their position.
+
+    `give_up` gets the error when no chunk comes for `upload_idle_s`.
+    """
+
+    def __init__(
+        self,
+        needed: Iterable[tuple[int, RequestInput]],
+        limits: Limits,
+        give_up: Callable[[CleaveError], None],
+    ) -> None:
+        most = limits.max_request_bytes
+        self._coming = {
+            index: _Coming(Assembler(item.total_bytes, most), item.crc32) for index, item in needed
+        }
         self._idle_s = limits.upload_idle_s
         self._give_up = give_up
         self._idle: asyncio.TimerHandle | None = None
-        self._num_unacknowledged = 0
 
-    @property
-    def received_bytes(self) -> int:
-        return self._assembler.received_bytes
+    def __contains__(self, index: int) -> bool:
+        return index in self._coming
 
     @property
     def is_complete(self) -> bool:
-        return self._assembler.is_complete
+        return all(one.assembler.is_complete for one in self._coming.values())
 
-    def add(self, offset: int, data: bytes, crc: int) -> None:
+    def received_bytes(self, index: int) -> int:
+        return self._coming[index].assembler.received_bytes
+
+    def add(self, index: int, offset: int, data: bytes, crc: int) -> None:
         """Takes the next piece; raises what `Assembler.add` raises."""
-        self._assembler.add(offset, data, crc)
-        self._num_unacknowledged += 1
+        one = self._coming[index]
+        one.assembler.add(offset, data, crc)
+        one.num_unacknowledged += 1
 
-    def take_acknowledgement(self) -> bool:
-        """Whether it is time to say how much has come; the count begins anew then."""
-        is_time = self.is_complete or self._num_unacknowledged >= _ACK_EVERY_CHUNKS
+    def take_acknowledgement(self, index: int) -> bool:
+        """Whether it is time to say how much of an input has come; the count begins anew then."""
+        one = self._coming[index]
+        is_time = one.assembler.is_complete or one.num_unacknowledged >= _ACK_EVERY_CHUNKS
         if is_time:
-            self._num_unacknowledged = 0
+            one.num_unacknowledged = 0
         return is_time
 
-    def payload(self) -> memoryview:
-        """All of it, read-only; raises Corrupt where it is not what was announced."""
-        return self._assembler.payload(self._crc32)
+    def payloads(self) -> dict[int, memoryview]:
+        """All of them, read-only; raises Corrupt where one is not what was announced."""
+        return {index: one.assembler.payload(one.crc32) for index, one in self._coming.items()}
 
     def expect(self) -> None:
         """From now on the next piece has `upload_idle_s`."""

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
 from cloud_node.cache import Cache
 from cloud_node.engine import Engine
 from cloud_node.flights import Flights
-from cloud_node.metrics import Metrics
+from cloud_node.metrics import Metrics, Reading, Watch
 from cloud_node.prefix import PrefixStore
 from cloud_node.service import InferenceService
 from cloud_node.store import MemoryStore
 
+T = TypeVar("T")
 
-def watch_engine(metrics: Metrics, engine: Engine) -> None:
-    metrics.watch("requests_queued", lambda: engine.num_waiting)
-    metrics.watch("slots", lambda: engine.settings.num_slots)
-    metrics.watch("slots_used", lambda: engine.num_running)
-    metrics.watch("sequences_decoding", lambda: engine.batch.num_decoding)
-    metrics.watch("sequences_prefilling", lambda: engine.batch.num_reading)
+
+def watch_engines(metrics: Metrics, engines: Mapping[str, Engine]) -> None:
+    """By the name of their model."""
+    reads: dict[Watch, Callable[[Engine], float]] = {
+        "requests_queued": lambda engine: engine.num_waiting,
+        "slots": lambda engine: engine.settings.num_slots,
+        "slots_used": lambda engine: engine.num_running,
+        "sequences_decoding": lambda engine: engine.batch.num_decoding,
+        "sequences_prefilling": lambda engine: engine.batch.num_reading,
+    }
+    for name, read in reads.items():
+        metrics.watch(name, _by_model(engines, read))
 
 
 def watch_service(metrics: Metrics, service: InferenceService) -> None:
@@ -24,9 +34,9 @@ def watch_service(metrics: Metrics, service: InferenceService) -> None:
     metrics.watch("requests_open", lambda: service.num_requests)
 
 
-def watch_cache(metrics: Metrics, cache: Cache, flights: Flights) -> None:
+def watch_cache(metrics: Metrics, cache: Cache, flights: Sequence[Flights]) -> None:
     metrics.watch("cache_lookups", lambda: cache.counts)
-    metrics.watch("requests_joined", lambda: flights.num_joined)
+    metrics.watch("requests_joined", lambda: sum(one.num_joined for one in flights))
 
 
 def watch_store(metrics: Metrics, store: MemoryStore) -> None:
@@ -35,7 +45,16 @@ def watch_store(metrics: Metrics, store: MemoryStore) -> None:
     metrics.watch("cache_evictions", lambda: {("memory",): store.num_evicted})
 
 
-def watch_prefixes(metrics: Metrics, prefixes: PrefixStore) -> None:
-    metrics.watch("prefix_bytes", lambda: prefixes.num_bytes)
-    metrics.watch("prefix_entries", lambda: len(prefixes))
-    metrics.watch("prefix_hits", lambda: prefixes.num_hits)
+def watch_prefixes(metrics: Metrics, prefixes: Mapping[str, PrefixStore]) -> None:
+    """By the name of their model."""
+    reads: dict[Watch, Callable[[PrefixStore], float]] = {
+        "prefix_bytes": lambda store: store.num_bytes,
+        "prefix_entries": len,
+        "prefix_hits": lambda store: store.num_hits,
+    }
+    for name, read in reads.items():
+        metrics.watch(name, _by_model(prefixes, read))
+
+
+def _by_model(parts: Mapping[str, T], read: Callable[[T], float]) -> Callable[[], Reading]:
+    return lambda: {(model,): read(part) for model, part in parts.items()}

@@ -67,9 +67,47 @@ class Encoded:
     size: Size
 
     @property
+    def modality(self) -> Modality:
+        return self.encoder.modality
+
+    @property
+    def output_type(self) -> type:
+        return self.encoder.output_type
+
+    @property
+    def outputs(self) -> list[dict[str, Any]]:
+        """The encoder's output for every tile."""
+        return [self.encoder.output(tile) for tile in self.tiles]
+
+    @property
     def is_finite(self) -> bool:
-        tensors = (tensor for tile in self.tiles for tensor in tile if tensor.is_floating_point())
-        return all(bool(tensor.isfinite().all()) for tensor in tensors)
+        return _is_finite(self.tiles)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedWhole:
+    """One input of a request behind the model's own encoder, where no chain is for inputs of its shape."""
+
+    modality: Modality
+    output_type: type
+    output: dict[str, Any]
+    size: Size
+
+    @property
+    def outputs(self) -> list[dict[str, Any]]:
+        return [self.output]
+
+    @property
+    def is_finite(self) -> bool:
+        return _is_finite(self.output)
+
+
+AnyEncoded = Encoded | EncodedWhole
+
+
+def _is_finite(values: Any) -> bool:
+    tensors = (leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor))
+    return all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point())
 
 
 def read_outputs(output: Mapping[str, Any], inner: Sequence[str] = _INNER_OUTPUTS) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -32,6 +32,17 @@ def tile_axis(inputs: Sequence[EncoderInput], encode: Callable[[EncoderInput], d
     if [tensor.shape for tensor in left] != [tensor.shape for tensor in right]:
         return None
     return axis if relative_error(left, right) <= _TOLERANCE else None
+
+
+def axis_of_tiles(tile: Sequence[int], inputs: Iterable[EncoderInput]) -> int | None:
+    """The axis along which inputs hold several tiles of that shape; None where none of them holds another number."""
+    for one in inputs:
+        shape = next(iter(one.content.values())).shape
+        if len(shape) == len(tile):
+            axes = [axis for axis, (a, b) in enumerate(zip(shape, tile, strict=True)) if a != b]
+            if len(axes) == 1 and axes[0] <= 1:
+                return axes[0]
+    return None
 
 
 def _differing_axes(inputs: Sequence[EncoderInput]) -> set[int]:

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from splitmodel.chain import Chain
-from splitmodel.encoder import Encoded, Encoder, EncoderInput, read_outputs
+from splitmodel.encoder import AnyEncoded, EncodedWhole, Encoder, EncoderInput, read_outputs
 from splitmodel.loading import Checkpoint
-from splitmodel.media import Media, MediaInput
+from splitmodel.media import Media, MediaInput, blank
 from splitmodel.model_call import ModelCall
 from splitmodel.processing import Processing
 from splitmodel.tiling import tile_axis
@@ -49,7 +49,7 @@ class Adapter(ABC):
         """What encodes: keyword tensors in, a ModelOutput out."""
 
     @abstractmethod
-    def split(self, encoded: Sequence[Encoded], prompt: str) -> ModelCall:
+    def split(self, encoded: Sequence[AnyEncoded], prompt: str) -> ModelCall:
         """The call with features in the media's place."""
 
     def whole(self, inputs: Sequence[MediaInput], prompt: str) -> ModelCall:
@@ -67,12 +67,20 @@ class Adapter(ABC):
         inputs = [self.encoder_input(modality, media) for media in examples]
         return tile_axis(inputs, lambda one: self.encode(modality, one))
 
+    def num_tiles(self, modality: Modality, size: Size, axis: int | None) -> int:
+        """How many the processor makes of an input of that size."""
+        return len(self.encoder_input(modality, blank(size)).tiles(axis))
+
     @torch.no_grad()
     def encode(self, modality: Modality, given: EncoderInput) -> dict[str, Any]:
         """The encoder's own output, what is read of it."""
-        return self._read(
-            modality, self._method(modality)(**given.content, **given.constants, **self._extra(modality))
-        )
+        return self._read(modality, self._encode(modality, given))
+
+    @torch.no_grad()
+    def encode_whole(self, modality: Modality, given: EncoderInput, size: Size) -> EncodedWhole:
+        """The same for an input of a request, of whatever shape."""
+        output = self._encode(modality, given)
+        return EncodedWhole(modality, type(output), self._read(modality, output), size)
 
     def trace_encoder(
         self, modality: Modality, example: Media, *, axis: int | None = None, size: Size | None = None
@@ -86,7 +94,7 @@ class Adapter(ABC):
 
         def encode(*tensors: Tensor) -> Sequence[Tensor]:
             named = EncoderInput(dict(zip(given.content, tensors, strict=True)), given.constants)
-            output = self._method(modality)(**named.content, **named.constants, **self._extra(modality))
+            output = self._encode(modality, named)
             leaves, spec = pytree.tree_flatten(self._read(modality, output))
             shape[:] = [type(output), spec]
             return leaves
@@ -101,6 +109,9 @@ class Adapter(ABC):
         """The tensors at split point 0, tile by tile, by the model's own processor."""
         tiles = self.encoder_input(encoder.modality, media).tiles(encoder.tile_axis)
         return [list(tile.content.values()) for tile in tiles]
+
+    def _encode(self, modality: Modality, given: EncoderInput) -> Any:
+        return self._method(modality)(**given.content, **given.constants, **self._extra(modality))
 
     def _extra(self, modality: Modality) -> dict[str, Any]:
         """Further arguments of the method."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from splitmodel.adapters.base import Adapter
-from splitmodel.encoder import Encoded
+from splitmodel.encoder import AnyEncoded
 from splitmodel.media import MediaInput
 from splitmodel.model_call import ModelCall
 from wire.errors import BadInput
@@ -37,15 +37,15 @@ class DualEncoder(Adapter):
         }
         return tuple(m for m, name in _METHODS.items() if hasattr(self.model, name) and parts[m] is not None)
 
-    def split(self, encoded: Sequence[Encoded], prompt: str) -> ModelCall:
+    def split(self, encoded: Sequence[AnyEncoded], prompt: str) -> ModelCall:
         raise BadInput("this model generates nothing; ask for embeddings, or search")
 
     def whole(self, inputs: Sequence[MediaInput], prompt: str) -> ModelCall:
         return self.split([], prompt)
 
-    def embedding(self, encoded: Encoded) -> Tensor:
+    def embedding(self, encoded: AnyEncoded) -> Tensor:
         """The vector of one input, [dim] float32, of length 1."""
-        return unit_vector(encoded.encoder.output(encoded.tiles[0]))
+        return unit_vector(encoded.outputs[0])
 
     def whole_embedding(self, one: MediaInput) -> Tensor:
         """The same by the whole model: the reference."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from splitmodel.adapters.base import Adapter
-from splitmodel.encoder import Encoded, read_outputs
+from splitmodel.encoder import AnyEncoded, read_outputs
 from splitmodel.loading import Checkpoint
 from splitmodel.model_call import ModelCall
 from wire.errors import BadInput
@@ -36,14 +36,14 @@ class EncoderDecoder(Adapter):
         name = self.model.main_input_name
         return tuple(m for m, part in parts.items() if part is not None and name in part.model_input_names)
 
-    def split(self, encoded: Sequence[Encoded], prompt: str) -> ModelCall:
+    def split(self, encoded: Sequence[AnyEncoded], prompt: str) -> ModelCall:
         if len(encoded) != 1:
             raise BadInput(f"this model reads one input per request, and {len(encoded)} came; ask one by one")
         if prompt:
             raise BadInput("this model takes no prompt beside its input; leave it empty")
         [one] = encoded
-        output = one.encoder.output_type(**one.encoder.output(one.tiles[0]))
-        inputs = self._on_device(self.processing.prompt_inputs("", [one.encoder.modality], [one.size]))
+        output = one.output_type(**one.outputs[0])
+        inputs = self._on_device(self.processing.prompt_inputs("", [one.modality], [one.size]))
         taken = inspect.signature(self.model.forward).parameters
         inputs = {key: value for key, value in inputs.items() if key in taken}
         return ModelCall(self.model, {**inputs, "encoder_outputs": output})

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from splitmodel.adapters.base import Adapter
 from splitmodel.adapters.sources import MethodSource, Source, find_source
-from splitmodel.encoder import Encoded, join
+from splitmodel.encoder import AnyEncoded, join
 from splitmodel.loading import Checkpoint
 from splitmodel.media import Media, MediaInput
 from splitmodel.model_call import ModelCall
@@ -51,13 +51,13 @@ class Generator(Adapter):
     def modalities(self) -> tuple[Modality, ...]:
         return tuple(self._sources)
 
-    def split(self, encoded: Sequence[Encoded], prompt: str) -> ModelCall:
-        kinds = [one.encoder.modality for one in encoded]
+    def split(self, encoded: Sequence[AnyEncoded], prompt: str) -> ModelCall:
+        kinds = [one.modality for one in encoded]
         inputs = self._on_device(self.processing.blank_inputs(prompt, kinds, [one.size for one in encoded]))
         model = self.model
         outputs: dict[str, Any] = {}
         for modality in dict.fromkeys(kinds):
-            output = _output([one for one in encoded if one.encoder.modality == modality])
+            output = _output([one for one in encoded if one.modality == modality])
             if self._takes_outputs(modality):
                 outputs[modality] = output
                 inputs = self._without_media(modality, inputs)
@@ -95,6 +95,6 @@ class Generator(Adapter):
         return self._sources[modality].read(output)
 
 
-def _output(encoded: Sequence[Encoded]) -> Any:
-    outputs = [one.encoder.output(tile) for one in encoded for tile in one.tiles]
-    return encoded[0].encoder.output_type(**join(outputs))
+def _output(encoded: Sequence[AnyEncoded]) -> Any:
+    outputs = [output for one in encoded for output in one.outputs]
+    return encoded[0].output_type(**join(outputs))

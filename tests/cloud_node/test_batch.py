@@ -14,6 +14,7 @@ from cloud_node.runner import ModelRunner
 from cloud_node.sequence import FinishReason
 from cloud_node.serving import serve
 from splitmodel.loading import load
+from splitmodel.media import MediaInput
 from tests.cloud_node.questions import (
     COLOURS,
     LONG,
@@ -114,9 +115,9 @@ def test_greedy_tokens_are_those_of_the_whole_model(runner: ModelRunner, colour:
     question = Question(colour, "what colour is it?", split=2 * colour, settings={"max_new_tokens": 40})
     asked = run_alone(runner, question.ask(runner))
     adapter = runner.preparer.adapter
-    inputs = adapter.whole_inputs(question.prompt, question.picture)
-    whole = adapter.generate(inputs, do_sample=False, max_new_tokens=40)[0].tolist()
-    assert asked.token_ids == whole[inputs["input_ids"].shape[1] :]
+    call = adapter.whole([MediaInput("image", question.picture)], question.prompt)
+    whole = call.generate(do_sample=False, max_new_tokens=40)[0].tolist()
+    assert asked.token_ids == whole[call.prompt_tokens :]
 
 
 def test_all_that_are_stopped_in_every_state_leave_at_the_next_step(runner: ModelRunner) -> None:

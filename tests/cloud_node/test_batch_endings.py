@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cloud_node.batch import RunningBatch
-from cloud_node.request import Request, Settings
 from cloud_node.scheduler import Scheduler
 from cloud_node.sequence import Event, Finished, FinishReason, Sequence, TextDelta
-from tests.kit.clouds import FakePrompt, FakeRunner, FakeText
+from tests.kit.clouds import FakePrompt, FakeRunner, FakeText, request_of
 from tests.kit.unobserved import Unobserved
 
 
@@ -29,7 +28,7 @@ class EndingText(FakeText):
 )
 def test_answer_whose_last_text_holds_a_stop_string_ended_at_it(finds: bool, reason: FinishReason) -> None:
     events: list[Event] = []
-    request = Request("r", "a b", Settings(1), 60.0, 8, 8, 0, "raw", (0,), 0)
+    request = request_of("a b")
     sequence = Sequence(request, memoryview(b""), events.append)
     words = ["a", "b"]
     sequence.prepare(FakePrompt(sequence, words, max_new_tokens=1), EndingText(words, finds))

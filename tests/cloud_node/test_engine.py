@@ -9,9 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from cloud_node.engine import Engine, EngineSettings
-from cloud_node.request import Request, Settings
 from cloud_node.sequence import Event, Finished, Sequence, TextDelta
-from tests.kit.clouds import SECRET, FakeRunner, settle, until
+from tests.kit.clouds import SECRET, FakeRunner, request_of, settle, until
 from tests.kit.unobserved import Unobserved
 from wire.errors import BadInput, Cancelled, CleaveError, ModelFailed, Overloaded
 
@@ -21,8 +20,8 @@ class Asked:
 
     def __init__(self, prompt: str) -> None:
         self.events: list[Event] = []
-        request = Request("r", prompt, Settings(8), 60.0, 8, 8, 0, "raw", (0,), 0)
-        self.sequence = Sequence(request, memoryview(b""), self.events.append)
+        request = request_of(prompt)
+        self.sequence = Sequence(request, (memoryview(b""),), self.events.append)
 
     @property
     def end(self) -> Event | None:

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from cloud_node.engine import Engine, EngineSettings
-from cloud_node.request import Request, Settings
 from cloud_node.sequence import Event, Finished, Sequence, TextDelta
-from tests.kit.clouds import LIMIT_S, SECRET, FakeRunner, settle, until
+from tests.kit.clouds import LIMIT_S, SECRET, FakeRunner, request_of, settle, until
 from tests.kit.unobserved import Unobserved
 from wire.errors import Cancelled, CleaveError, Internal, ModelFailed
 
@@ -28,8 +27,8 @@ class Asked:
     def __init__(self, prompt: str, priority: int = 0) -> None:
         self.prompt = prompt
         self.events: list[Event] = []
-        request = Request("r", prompt, Settings(8), 60.0, 8, 8, 0, "raw", (0,), 0, priority=priority)
-        self.sequence = Sequence(request, memoryview(b""), self.events.append)
+        request = request_of(prompt, priority=priority)
+        self.sequence = Sequence(request, (memoryview(b""),), self.events.append)
 
     @property
     def ends(self) -> list[Event]:

@@ -10,14 +10,14 @@ import pytest
 
 from cloud_node.cache import Answer, Cache
 from cloud_node.flights import Flights
-from cloud_node.request import Request, Settings
 from cloud_node.sequence import Event, Finished, FinishReason, Sequence, StepTimes, TextDelta
 from cloud_node.store import MemoryStore
+from tests.kit.clouds import request_of
 from wire.errors import Cancelled, CleaveError, DeadlineExceeded, ModelFailed, Overloaded
 
 KEY = bytes(32)
-REQUEST = Request("r1", "What?", Settings(8), 60, 64, 48, 1, "raw", (4,), 0)
-PAYLOAD = memoryview(b"abcd")
+REQUEST = request_of("What?")
+PAYLOAD = (memoryview(b"abcd"),)
 FINISHED = Finished(FinishReason.STOP_TOKEN, 7, 2, StepTimes())
 
 

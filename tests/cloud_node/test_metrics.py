@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cloud_node.config import CloudConfig
 from cloud_node.metrics import Build, Metrics, Watch
-from cloud_node.request import Served
 from cloud_node.sequence import StepTimes
+from cloud_node.served import Served
 from edge_node.link import CloudLink
 from tests.kit.clouds import FakeRunner, cloud, num_left, settle, until
 from tests.kit.talking import opening, talk
@@ -23,6 +23,10 @@ from wire.v1 import inference_pb2 as pb
 
 _DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 _BY_STORE = {"cache_bytes", "cache_entries", "cache_evictions"}
+_BY_MODEL = {
+    "requests_queued", "slots", "slots_used", "sequences_decoding", "sequences_prefilling", "prefix_bytes",
+    "prefix_entries", "prefix_hits",
+}  # fmt: skip
 
 
 def everything() -> Metrics:
@@ -41,6 +45,8 @@ def everything() -> Metrics:
             metrics.watch(name, lambda: {("memory",): 1})
         elif name == "cache_lookups":
             metrics.watch(name, lambda: {("answer", "hit"): 1})
+        elif name in _BY_MODEL:
+            metrics.watch(name, lambda: {("tiny",): 1})
         else:
             metrics.watch(name, lambda: 1)
     return metrics
@@ -130,11 +136,11 @@ def test_clouds_of_one_process_share_no_metrics() -> None:
 
 def test_watched_number_is_read_when_asked_for() -> None:
     metrics, queue = Metrics(), [1, 2]
-    assert "cleave_requests_queued" not in samples(metrics)
-    metrics.watch("requests_queued", lambda: len(queue))
-    assert samples(metrics)["cleave_requests_queued"] == 2
+    assert "cleave_streams_open" not in samples(metrics)
+    metrics.watch("streams_open", lambda: len(queue))
+    assert samples(metrics)["cleave_streams_open"] == 2
     queue.clear()
-    assert samples(metrics)["cleave_requests_queued"] == 0
+    assert samples(metrics)["cleave_streams_open"] == 0
 
 
 def test_call_and_http_give_the_same_and_end_with_the_server(served: Served, bundle: Path) -> None:
@@ -146,8 +152,8 @@ def test_call_and_http_give_the_same_and_end_with_the_server(served: Served, bun
             assert server.metrics_address.startswith("127.0.0.1:")
             scraped = await asyncio.to_thread(_get, f"http://{server.metrics_address}/metrics")
             assert samples(scraped) == called
-            assert called["cleave_slots"] == 3
-            assert called["cleave_slots_used"] == 0
+            assert called['cleave_slots{model="tiny"}'] == 3
+            assert called['cleave_slots_used{model="tiny"}'] == 0
             assert called['cleave_cache_entries{store="memory"}'] == 0
             assert any(name.startswith("cleave_build_info{") and 'model="tiny"' in name for name in called)
         with pytest.raises(OSError):
@@ -182,7 +188,7 @@ def test_taken_metrics_address_is_one_sentence(served: Served, bundle: Path) -> 
 @pytest.mark.parametrize("address", ["9100", ":9100", "localhost:", "localhost:65536", "localhost:http"])
 def test_metrics_address_must_have_host_and_port(bundle: Path, address: str) -> None:
     with pytest.raises(BadInput, match="is no address to listen on"):
-        CloudConfig(bundle, metrics_listen=address)
+        CloudConfig(metrics_listen=address)
 
 
 def test_open_streams_and_requests_are_seen(served: Served, bundle: Path) -> None:
@@ -193,13 +199,13 @@ def test_open_streams_and_requests_are_seen(served: Served, bundle: Path) -> Non
             await t.hear("deltas")
             found = samples(server.metrics)
             assert (found["cleave_streams_open"], found["cleave_requests_open"]) == (1, 1)
-            assert (found["cleave_slots"], found["cleave_slots_used"]) == (2, 1)
-            assert found["cleave_sequences_decoding"] == 1
+            assert (found['cleave_slots{model="tiny"}'], found['cleave_slots_used{model="tiny"}']) == (2, 1)
+            assert found['cleave_sequences_decoding{model="tiny"}'] == 1
             t.call.cancel()
             await until(lambda: not num_left(server) and not server._service.num_streams)
             found = samples(server.metrics)
             assert (found["cleave_streams_open"], found["cleave_requests_open"]) == (0, 0)
-            assert found["cleave_slots_used"] == 0
+            assert found['cleave_slots_used{model="tiny"}'] == 0
 
     settle(run())
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from cloud_node.request import Bounds, Request, Served, parse_open
+from cloud_node.request import Request, parse_open
+from cloud_node.served import Bounds, Served
 from tests.kit.clouds import limits
-from tests.kit.talking import opening
+from tests.kit.talking import item_of, opening
 from wire.errors import (
     BadInput,
     CleaveError,
@@ -16,9 +19,9 @@ from wire.errors import (
     MalformedMessage,
     TooLarge,
     UnknownCodec,
-    UnknownModel,
     UnknownSplitPoint,
 )
+from wire.sizes import ImageSize
 from wire.v1 import inference_pb2 as pb
 
 BOUNDS = Bounds(limits(max_prompt_chars=100, max_new_tokens=32), default_deadline_s=60, max_deadline_s=600)
@@ -68,16 +71,36 @@ def _other_dims(message: pb.Open) -> None:
     message.inputs[0].tensors[0].dims[:] = [1, 16, 1 << 40]
 
 
-def _twice(message: pb.Open) -> None:
-    message.inputs.add().CopyFrom(message.inputs[0])
+def _sound(message: pb.Open) -> None:
+    message.inputs[0].audio.CopyFrom(pb.AudioSize(samples=5, sample_rate_hz=16_000))
+
+
+def _times(count: int) -> Change:
+    def change(message: pb.Open) -> None:
+        message.inputs.extend([message.inputs[0]] * (count - 1))
+
+    return change
+
+
+def _embed(**then: Any) -> Change:
+    return lambda message: message.embed.CopyFrom(pb.Embed(**then))
 
 
 def test_right_open_becomes_a_request(served: Served) -> None:
     request = parsed(served)
-    assert (request.request_id, request.prompt, request.split_point) == ("r1", "What is this?", 1)
-    assert (request.width, request.height, request.codec) == (64, 48, "raw")
-    assert (request.payload_sizes, request.payload_bytes) == ((512, 16), 528)
+    assert (request.request_id, request.prompt) == ("r1", "What is this?")
     assert (request.deadline_s, request.settings.max_new_tokens) == (60, 32)
+    (item,) = request.inputs
+    assert (item.modality, item.shape_id, item.split_point, item.codec) == ("image", "32x32", 1, "raw")
+    assert (item.size, item.num_tiles) == (ImageSize(64, 48), 0)
+    assert (item.payload_sizes, item.total_bytes) == ((512, 16), 528)
+
+
+def test_several_inputs_keep_their_order(served: Served) -> None:
+    chain = served.manifest.chains[0]
+    items = [item_of(chain, split_point=k) for k in (1, 2, 1)]
+    request = parse_open(opening(served, "Which?", inputs=items), served, BOUNDS)
+    assert [item.split_point for item in request.inputs] == [1, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -86,9 +109,9 @@ def test_right_open_becomes_a_request(served: Served) -> None:
         (_open(request_id=""), MalformedMessage),
         (_open(request_id="a b"), MalformedMessage),
         (_open(request_id="a" * 65), MalformedMessage),
-        (_open(model="another"), UnknownModel),
         (_open(bundle_digest="0" * 64), IncompatibleBundle),
         (_open(bundle_digest=""), IncompatibleBundle),
+        (_embed(), BadInput),
         (_open(text=""), BadInput),
         (_open(text=" \n\t"), BadInput),
         (_open(text="x" * 101), TooLarge),
@@ -97,12 +120,16 @@ def test_right_open_becomes_a_request(served: Served) -> None:
         (_open(deadline_s=-1.0), BadInput),
         (_open(deadline_s=float("nan")), BadInput),
         (lambda message: message.ClearField("inputs"), BadInput),
-        (_twice, BadInput),
         (_input(modality=pb.MODALITY_AUDIO), BadInput),
         (_input(shape_id="8x8"), BadInput),
         (_input(split_point=3), UnknownSplitPoint),
         (_input(split_point=4_000_000_000), UnknownSplitPoint),
         (_input(split_point=2), MalformedMessage),
+        (_input(num_tiles=1), MalformedMessage),
+        (_input(modality=99), MalformedMessage),
+        (_input(modality=pb.MODALITY_VIDEO), BadInput),
+        (lambda message: message.inputs[0].ClearField("size"), MalformedMessage),
+        (_sound, MalformedMessage),
         (_input(codec_id="jpeg"), UnknownCodec),
         (_input(setting="token"), UnknownCodec),
         (_input(total_bytes=527), MalformedMessage),
@@ -141,12 +168,42 @@ def test_open_that_does_not_match_is_refused_by_its_own_error(
 
 
 def test_refused_split_point_says_why(served: Served) -> None:
-    served.refused[1] = "its tail misses the probe"
+    refused = replace(served, refused={"image/32x32": {1: "its tail misses the probe"}})
     with pytest.raises(UnknownSplitPoint, match="its tail misses the probe"):
-        parsed(served)
+        parsed(refused)
 
 
-def test_features_over_the_limit_are_refused(served: Served) -> None:
+def test_edge_that_has_run_nothing_needs_no_bundle(served: Served) -> None:
+    item = item_of(served.manifest.chains[0], split_point=0)
+    message = opening(served, "What?", inputs=[item])
+    message.bundle_digest = ""
+    assert parse_open(message, served, BOUNDS).inputs[0].split_point == 0
+
+
+def test_more_inputs_than_the_limit_are_refused(served: Served) -> None:
+    bounds = Bounds(limits(max_inputs=3), 60, 600)
+    assert len(parsed(served, _times(3), bounds).inputs) == 3
+    with pytest.raises(BadInput, match="4 inputs"):
+        parsed(served, _times(4), bounds)
+
+
+def test_limits_are_over_all_inputs_together(served: Served) -> None:
+    with pytest.raises(TooLarge, match="1,056 bytes"):
+        parsed(served, _times(2), Bounds(limits(max_request_bytes=1055), 60, 600))
+    with pytest.raises(TooLarge, match="send chunks"):
+        parsed(served, _times(2), Bounds(limits(max_inline_bytes=1000), 60, 600))
+
+
+def test_pictures_that_are_too_large_together_are_refused(served: Served) -> None:
+    def large(message: pb.Open) -> None:
+        _size(8_000, 8_000)(message)
+        _times(3)(message)
+
+    with pytest.raises(TooLarge, match="192,000,000 pixels together"):
+        parsed(served, large)
+
+
+def test_payload_over_the_limit_is_refused(served: Served) -> None:
     bounds = Bounds(limits(max_request_bytes=527), 60, 600)
     with pytest.raises(TooLarge, match="527"):
         parsed(served, bounds=bounds)
@@ -181,10 +238,10 @@ def test_priority_stop_strings_and_key_of_the_input_are_taken(served: Served) ->
         message.settings.stop.extend(["x" * 256, "\n"])
 
     request = parsed(served, change)
-    assert (request.priority, request.input_key) == (9, bytes(range(32)))
+    assert (request.priority, request.inputs[0].input_key) == (9, bytes(range(32)))
     assert request.settings.stop == ("x" * 256, "\n")
     plain = parsed(served)
-    assert (plain.priority, plain.input_key, plain.settings.stop) == (0, b"", ())
+    assert (plain.priority, plain.inputs[0].input_key, plain.settings.stop) == (0, b"", ())
 
 
 @pytest.mark.parametrize(

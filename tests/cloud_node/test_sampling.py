@@ -11,37 +11,38 @@ from PIL import Image
 from torch import Tensor
 from transformers import LogitsProcessorList
 
-from cloud_node.request import Settings
 from cloud_node.sampling import Choice, choose, make_choice
-from splitmodel.adapters.generator import GeneratorWithEncoders
+from cloud_node.settings import Settings
+from splitmodel.adapters.generator import Generator
 from splitmodel.loading import load
+from splitmodel.media import MediaInput
 from wire.errors import BadInput, CleaveError, ModelFailed
 
 VOCABULARY = 40
 
 
 @pytest.fixture(scope="module")
-def adapter(tiny_checkpoint: Path) -> GeneratorWithEncoders:
-    return GeneratorWithEncoders(load(str(tiny_checkpoint)))
+def adapter(tiny_checkpoint: Path) -> Generator:
+    return Generator(load(str(tiny_checkpoint)))
 
 
 @pytest.fixture(autouse=True)
-def same_defaults(adapter: GeneratorWithEncoders) -> Any:
+def same_defaults(adapter: Generator) -> Any:
     """What a test sets in the model's generation config is gone after it."""
     before = adapter.model.generation_config.to_dict()
     yield
     adapter.model.generation_config.update(**before)
 
 
-def require_scores_of_generate(adapter: GeneratorWithEncoders, settings: Settings) -> None:
+def require_scores_of_generate(adapter: Generator, settings: Settings) -> None:
     """At every step, our scores of `generate`'s own logits are bit-equal to its own scores; greedy tokens, too."""
-    inputs = adapter.whole_inputs("what is red?", Image.new("RGB", (48, 48), (200, 30, 90)))
+    call = adapter.whole([MediaInput("image", Image.new("RGB", (48, 48), (200, 30, 90)))], "what is red?")
     torch.manual_seed(0)
-    reference = adapter.generate(
-        inputs, output_scores=True, output_logits=True, return_dict_in_generate=True,
+    reference = call.generate(
+        output_scores=True, output_logits=True, return_dict_in_generate=True,
         **settings.generate_arguments(),
     )  # fmt: skip
-    num_prompt = inputs["input_ids"].shape[1]
+    num_prompt = call.prompt_tokens
     ids = reference.sequences[0].tolist()
     choice = make_choice(adapter.model, settings, ids[:num_prompt], settings.max_new_tokens)
     seen: list[Tensor] = []
@@ -74,9 +75,7 @@ def require_scores_of_generate(adapter: GeneratorWithEncoders, settings: Setting
     ],
     ids=str,
 )
-def test_scores_are_those_of_the_models_own_generate(
-    adapter: GeneratorWithEncoders, settings: dict[str, Any]
-) -> None:
+def test_scores_are_those_of_the_models_own_generate(adapter: Generator, settings: dict[str, Any]) -> None:
     require_scores_of_generate(adapter, Settings(max_new_tokens=10, **settings))
 
 
@@ -93,20 +92,20 @@ def test_scores_are_those_of_the_models_own_generate(
     ],
     ids=str,
 )
-def test_defaults_are_the_checkpoints_own(adapter: GeneratorWithEncoders, defaults: dict[str, Any]) -> None:
+def test_defaults_are_the_checkpoints_own(adapter: Generator, defaults: dict[str, Any]) -> None:
     adapter.model.generation_config.update(**defaults)
     require_scores_of_generate(adapter, Settings(max_new_tokens=10))
 
 
 @pytest.mark.slow
-def test_settings_leave_no_trace_on_the_model(adapter: GeneratorWithEncoders) -> None:
+def test_settings_leave_no_trace_on_the_model(adapter: Generator) -> None:
     before = adapter.model.generation_config.to_dict()
     make_choice(adapter.model, Settings(8, temperature=0.5, top_k=3, min_new_tokens=2), [1, 2], 8)
     assert adapter.model.generation_config.to_dict() == before
 
 
 @pytest.mark.slow
-def test_beam_search_is_refused(adapter: GeneratorWithEncoders) -> None:
+def test_beam_search_is_refused(adapter: Generator) -> None:
     adapter.model.generation_config.num_beams = 3
     with pytest.raises(BadInput, match="beam search"):
         make_choice(adapter.model, Settings(8), [1, 2], 8)

@@ -13,8 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from cloud_node.config import CloudConfig
-from cloud_node.request import Served
-from cloud_node.server import SERVICE_NAME, CloudServer
+from cloud_node.served import Served
+from cloud_node.server import SERVICE_NAME, CloudServer, Ready
 from cloud_node.stream import EdgeStream
 from tests.kit.clouds import SECRET, FakeRunner, cloud, num_left, settle, until
 from tests.kit.talking import channel, opening, talk
@@ -32,7 +32,7 @@ async def fetched(address: str, request: pb.FetchBundleRequest) -> list[pb.Bundl
 
 
 def test_describe_tells_models_split_points_and_limits(served: Served, bundle: Path) -> None:
-    served = replace(served, refused={1: "its tail misses the probe by 0.5"})
+    served = replace(served, refused={"image/32x32": {1: "its tail misses the probe by 0.5"}})
 
     async def run() -> None:
         async with cloud(served, bundle, FakeRunner()) as server, channel(server.address) as made:
@@ -42,7 +42,10 @@ def test_describe_tells_models_split_points_and_limits(served: Served, bundle: P
             points = model.chains[0].split_points
             assert [point.served for point in points] == [True, False, True]
             assert points[1].reason == "its tail misses the probe by 0.5"
-            assert reply.limits.max_new_tokens == 256
+            assert (model.shape, model.decoding) == ("generator", "batched")
+            assert model.chains[0].default_arm == model.default_arm
+            assert (model.default_arm.split_point, model.default_arm.codec_id) == (1, "int8+zstd")
+            assert (reply.limits.max_new_tokens, reply.limits.max_inputs) == (256, 16)
             assert "raw" in [codec.codec_id for codec in reply.codecs]
 
     settle(run())
@@ -165,7 +168,7 @@ def test_reflection_lists_the_service_and_knows_its_messages(served: Served, bun
 def test_taken_address_is_one_clear_error(served: Served, bundle: Path) -> None:
     async def run() -> None:
         async with cloud(served, bundle, FakeRunner()) as server:
-            second = CloudServer(CloudConfig(bundle=bundle, listen=server.address), served, FakeRunner())
+            second = CloudServer(CloudConfig(listen=server.address), [Ready(served, FakeRunner(), bundle)])
             with pytest.raises(BadInput, match="is the address taken"):
                 await second.start()
             await second.stop()
@@ -215,15 +218,15 @@ def test_draining_ends_in_time_where_a_request_does_not(
 )
 def test_config_refuses_what_is_no_address(listen: str) -> None:
     with pytest.raises(BadInput):
-        CloudConfig(bundle=Path(), listen=listen)
+        CloudConfig(listen=listen)
 
 
 @pytest.mark.parametrize("setting", ["max_queue", "default_deadline_s", "max_deadline_s"])
 def test_config_refuses_what_is_not_above_zero(setting: str) -> None:
     with pytest.raises(BadInput, match=setting):
-        CloudConfig(bundle=Path(), **{setting: 0})  # type: ignore[arg-type]
+        CloudConfig(**{setting: 0})  # type: ignore[arg-type]
 
 
 def test_config_refuses_a_drain_below_zero() -> None:
     with pytest.raises(BadInput, match="drain_s"):
-        CloudConfig(bundle=Path(), drain_s=-1)
+        CloudConfig(drain_s=-1)

@@ -7,8 +7,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from cloud_node import stream as stream_module
-from cloud_node.request import Served
+from cloud_node import hello as hello_module
+from cloud_node.served import Served
 from tests.kit.clouds import FakeRunner, cloud, num_left, settle, until
 from tests.kit.talking import chunk, opening, talk
 from wire.v1 import inference_pb2 as pb
@@ -97,7 +97,7 @@ def test_stream_that_does_not_begin_with_our_hello_fails(
 def test_silent_stream_fails_after_a_while(
     served: Served, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_module, "HELLO_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(hello_module, "HELLO_TIMEOUT_S", 0.05)
 
     async def run() -> None:
         async with cloud(served, bundle, FakeRunner()) as server, talk(server.address) as t:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from cloud_node.cache import Cache
-from cloud_node.request import Served
 from cloud_node.sequence import Sequence
+from cloud_node.served import Served
 from cloud_node.server import CloudServer
 from cloud_node.store import MemoryStore
-from tests.kit.clouds import FakeRunner, cloud, num_left, settle
+from tests.kit.clouds import FakeRunner, cloud, engine_of, flights_of, num_left, settle
 from tests.kit.talking import Talk, chunk, opening, talk
 from wire.v1 import inference_pb2 as pb
 
@@ -44,7 +44,7 @@ async def answered(t: Talk, request_id: str) -> tuple[str, list[str], pb.Done]:
 
 
 def flights_open(server: CloudServer) -> int:
-    return server._flights.num_open
+    return flights_of(server).num_open
 
 
 @pytest.mark.parametrize("is_inline", [True, False], ids=["inline", "hash first"])
@@ -111,13 +111,13 @@ def test_cached_payload_is_read_only_bytes(served: Served, bundle: Path, runner:
 
     async def run() -> None:
         async with cloud(served, bundle, runner) as server, talk(server.address) as t:
-            submit = server._engine.submit
+            submit = engine_of(server).submit
 
             def noting(sequence: Sequence) -> None:
-                payloads.append(sequence.payload)
+                payloads.extend(sequence.payloads)
                 submit(sequence)
 
-            server._engine.submit = noting  # type: ignore[method-assign]
+            engine_of(server).submit = noting  # type: ignore[method-assign]
             await t.welcomed()
             await t.say(open=asked(served, "one"))
             await t.say(open=asked(served, "two", "r2", is_inline=False))
@@ -196,7 +196,7 @@ def test_damaged_upload_is_not_kept(served: Served, bundle: Path, runner: FakeRu
             assert (await t.hear("failed", "r1")).code == pb.ERROR_CODE_CORRUPT
             await t.say(open=asked(served, "hi", "r2", is_inline=False))
             await t.hear("need", "r2")
-            assert server._flights._cache.counts["claim", "miss"] == 2
+            assert flights_of(server)._cache.counts["claim", "miss"] == 2
         assert runner.ran == []
 
     settle(run())
@@ -257,7 +257,7 @@ def test_deadline_while_the_store_is_asked_ends_the_request_once(
     async def run() -> None:
         async with cloud(served, bundle, runner) as server, talk(server.address) as t:
             store = SlowStore()
-            cache: Cache = server._flights._cache
+            cache: Cache = flights_of(server)._cache
             cache._store = store
             store.may_answer.set()
             await t.welcomed()

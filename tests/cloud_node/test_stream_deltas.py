@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 
 from cloud_node.cache import Cache
 from cloud_node.flights import Flights
-from cloud_node.request import Bounds, Served
+from cloud_node.host import Host, Hosted
 from cloud_node.sequence import Finished, FinishReason, Sequence, StepTimes, TextDelta
-from cloud_node.stream import EdgeStream, Host
+from cloud_node.served import Bounds, Served
+from cloud_node.stream import EdgeStream
 from tests.kit.clouds import limits, settle, until
 from tests.kit.talking import opening
 from wire.errors import CleaveError
@@ -40,7 +41,7 @@ def test_deltas_of_a_step_go_together_and_a_slow_reader_gets_fewer_messages(serv
     async def run() -> None:
         engine, cache = SteppedEngine(), Cache(None)
         flights = Flights(engine, cache)  # type: ignore[arg-type]
-        host = Host(engine, served, Bounds(limits(), 60, 60), "0", cache, flights)  # type: ignore[arg-type]
+        host = Host({served.name: Hosted(served, flights)}, Bounds(limits(), 60, 60), "0", cache)
 
         async def messages() -> AsyncIterator[pb.Up]:
             yield pb.Up(hello=pb.Hello(protocol_version=1))

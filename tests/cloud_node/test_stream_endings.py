@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from cloud_node import stream as stream_module
 from cloud_node.cache import Cache
 from cloud_node.engine import Engine, EngineSettings
 from cloud_node.flights import Flights
+from cloud_node.host import Host, Hosted
 from cloud_node.outbox import PAUSE_AT
-from cloud_node.request import Bounds, Served
+from cloud_node.served import Bounds, Served
+from cloud_node.stream import EdgeStream
 from tests.kit.clouds import SECRET, FakeRunner, cloud, limits, num_left, settle, until
 from tests.kit.talking import chunk, opening, talk
 from tests.kit.unobserved import Unobserved
@@ -188,8 +189,8 @@ def test_edge_that_reads_nothing_is_read_no_further(served: Served, runner: Fake
         engine = Engine(runner, EngineSettings(num_slots=1, tell_every_s=0), Unobserved())
         cache = Cache(None)
         bounds = Bounds(limits(), 60, 60)
-        host = stream_module.Host(engine, served, bounds, "0", cache, Flights(engine, cache))
-        down = stream_module.EdgeStream(host).run(pings())
+        host = Host({served.name: Hosted(served, Flights(engine, cache))}, bounds, "0", cache)
+        down = EdgeStream(host).run(pings())
         await anext(down)
         for _ in range(100):
             await asyncio.sleep(0)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from cloud_node.request import Served
+from cloud_node.served import Served
 from cloud_node.server import CloudServer
-from tests.kit.clouds import FakeRunner, cloud, num_left, settle, until
+from tests.kit.clouds import FakeRunner, cloud, flights_of, num_left, settle, until
 from tests.kit.talking import opening, talk
 from wire.v1 import inference_pb2 as pb
 
@@ -24,7 +24,7 @@ def asked(served: Served, text: str, request_id: str = "r1", **options: Any) -> 
 
 
 def flights_open(server: CloudServer) -> int:
-    return server._flights.num_open
+    return flights_of(server).num_open
 
 
 def test_equal_requests_at_once_are_computed_once(served: Served, bundle: Path, runner: FakeRunner) -> None:
@@ -40,7 +40,7 @@ def test_equal_requests_at_once_are_computed_once(served: Served, bundle: Path, 
                 assert (await b.hear("have", "r1")).what == pb.Have.WHAT_ANSWER
                 have = await b.hear("have", "r2")
                 assert (have.what, have.received_tokens) == (pb.Have.WHAT_ANSWER, 1)
-                assert (flights_open(server), server._flights.num_joined) == (1, 2)
+                assert (flights_open(server), flights_of(server).num_joined) == (1, 2)
                 runner.release.set()
                 dones = {}
                 while len(dones) < 2:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from cloud_node.request import Request, Settings
 from cloud_node.sequence import Finished, FinishReason, Sequence, StepTimes, TextDelta
 from cloud_node.telling import Events, Telling
+from tests.kit.clouds import request_of
 
 HOUR_S = 3600.0
 END = Finished(FinishReason.LENGTH, 3, 4, StepTimes())
 
 
 def sequence() -> Sequence:
-    request = Request("r", "?", Settings(8), 60.0, 8, 8, 0, "raw", (0,), 0)
-    return Sequence(request, memoryview(b""), lambda event: None)
+    request = request_of("?")
+    return Sequence(request, (memoryview(b""),), lambda event: None)
 
 
 def test_tokens_are_told_together_and_the_first_and_the_end_at_once() -> None:

@@ -14,12 +14,17 @@ from typing import Any, TypeVar
 from cloud_node.batch import Runner
 from cloud_node.config import CloudConfig
 from cloud_node.engine import Engine
-from cloud_node.request import Served
+from cloud_node.flights import Flights
+from cloud_node.inputs import RequestInput
+from cloud_node.request import Request
 from cloud_node.sequence import Sequence, TextDelta
-from cloud_node.server import CloudServer
+from cloud_node.served import Served
+from cloud_node.server import CloudServer, Ready
+from cloud_node.settings import Settings
 from wire.errors import CleaveError
 from wire.limits import Limits
 from wire.manifest import Manifest, bundle_digest, load_manifest
+from wire.sizes import ImageSize
 
 T = TypeVar("T")
 
@@ -63,7 +68,7 @@ class FakeRunner:
     def _prepare(self, sequence: Sequence) -> Exception | None:
         prompt = FakePrompt(sequence, sequence.request.prompt.split())
         self.prepared.append(sequence.request.prompt)
-        self.payloads.append(bytes(sequence.payload))
+        self.payloads.append(b"".join(sequence.payloads))
         if prompt.words == ["unprepared"]:
             return self.failure
         sequence.prepare(prompt, FakeText(prompt.words))
@@ -149,20 +154,34 @@ def served_from(folder: Path, refused: dict[int, str] | None = None) -> Served:
     """A bundle as served, without loading its model."""
     data = (folder / "manifest.json").read_bytes()
     manifest: Manifest = load_manifest(data)
-    return Served("tiny", manifest, bundle_digest(data), refused or {})
+    chain_id = manifest.chains[0].chain_id
+    return Served("tiny", manifest, bundle_digest(data), {chain_id: refused} if refused else {})
+
+
+def request_of(prompt: str, **changes: Any) -> Request:
+    """A request about one small picture, for engines whose runner does not look at it."""
+    item = RequestInput("image", "32x32", 1, "raw", ImageSize(64, 48), (4,), 0)
+    given: dict[str, Any] = {"settings": Settings(8), "deadline_s": 60.0, "inputs": (item,), **changes}
+    return Request("r", prompt, **given)
 
 
 def limits(**changes: Any) -> Limits:
-    return replace(Limits(max_new_tokens=256, max_inputs=1), **changes)
+    return replace(Limits(max_new_tokens=256), **changes)
 
 
 @contextlib.asynccontextmanager
 async def cloud(served: Served, bundle: Path, runner: Runner, **settings: Any) -> AsyncIterator[CloudServer]:
     """A cloud node on a free port of loopback, one sequence at a time unless told otherwise, in this loop."""
-    config = CloudConfig(
-        bundle=bundle, **{"listen": "127.0.0.1:0", "num_slots": 1, "tell_every_s": 0, **settings}
-    )
-    server = CloudServer(config, served, runner)
+    async with cloud_of([Ready(served, runner, bundle)], **settings) as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def cloud_of(models: Values[Ready], **settings: Any) -> AsyncIterator[CloudServer]:
+    """The same, of several models."""
+    given: dict[str, Any] = {"listen": "127.0.0.1:0", "num_slots": 1, "tell_every_s": 0, **settings}
+    config = CloudConfig(**given)
+    server = CloudServer(config, models)
     await server.start()
     try:
         yield server
@@ -183,7 +202,7 @@ class CloudThread:
 
     @property
     def engine(self) -> Engine:
-        return self.server._engine
+        return engine_of(self.server)
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(LIMIT_S)
@@ -195,12 +214,21 @@ class CloudThread:
 
 def num_left(server: CloudServer) -> int:
     """Requests that anything in the cloud still holds."""
-    engine = server._engine
-    return (
-        engine.num_waiting
-        + engine.num_running
-        + sum(len(stream._open) for stream in server._service._streams)
+    engines = server._engines.values()
+    return sum(engine.num_waiting + engine.num_running for engine in engines) + sum(
+        len(stream._open) for stream in server._service._streams
     )
+
+
+def engine_of(server: CloudServer) -> Engine:
+    """The only one's."""
+    (engine,) = server._engines.values()
+    return engine
+
+
+def flights_of(server: CloudServer) -> Flights:
+    (flights,) = server._flights.values()
+    return flights
 
 
 @contextlib.contextmanager

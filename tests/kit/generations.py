@@ -7,27 +7,60 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
+import torch
 from PIL import Image
 
 from cloud_node.batch import RunningBatch
-from cloud_node.request import Request, Settings
-from cloud_node.runner import ModelRunner
+from cloud_node.inputs import RequestInput
+from cloud_node.request import Request
 from cloud_node.scheduler import Scheduler
-from cloud_node.sequence import Event, Finished, Sequence, TextDelta
+from cloud_node.sequence import Embeddings, Event, Finished, Sequence, TextDelta
+from cloud_node.serving import AnyRunner
+from cloud_node.settings import Settings
 from cloud_node.telling import Events
+from splitmodel.media import Media, size_of
 from splitmodel.tensors import to_numpy
+from tests.kit.bundles import modality_of
 from tests.kit.unobserved import Unobserved
 from wire.codecs import encode, parse_codec
 from wire.errors import CleaveError
 
 
+def coded(
+    runner: AnyRunner, media: Media, split: int, codec: str = "raw", fill: float | None = None
+) -> tuple[RequestInput, memoryview]:
+    """What an edge sends of an input of the first chain that takes such: as a device computes it."""
+    tails = runner.preparer.tails
+    adapter, modality = tails.adapter, modality_of(media)
+    size = size_of(media, adapter.processing.rate_hz)
+    tail = next(
+        tail
+        for tail in tails.by_id.values()
+        if tail.encoder.modality == modality and tail.encoder.size in (None, size)
+    )
+    tiles = [tail.encoder.chain.run(tile, 0, split) for tile in adapter.boundary_input(tail.encoder, media)]
+    is_tiled = tail.listed.input_shape.is_tiled
+    values = [torch.stack(column) if is_tiled else column[0] for column in zip(*tiles, strict=True)]
+    # As a device computes them, whatever the cloud computes in.
+    arrays = [to_numpy(value.float() if value.is_floating_point() else value) for value in values]
+    if fill is not None:
+        arrays = [np.full_like(array, fill) for array in arrays]
+    num_tiles = len(tiles) if is_tiled else 0
+    parts = encode(parse_codec(codec), arrays, tail.listed.boundary(split, num_tiles))
+    payload = b"".join(parts)
+    shape_id = tail.listed.input_shape.shape_id
+    sizes = tuple(map(len, parts))
+    item = RequestInput(modality, shape_id, split, codec, size, sizes, crc32(payload), num_tiles)
+    return item, memoryview(payload)
+
+
 class Asked:
-    """A question about a picture at a split point, and what the engine says of it."""
+    """A question about an input, or several, each at a split point; and what the engine says of it."""
 
     def __init__(
         self,
-        runner: ModelRunner,
-        picture: Image.Image,
+        runner: AnyRunner,
+        media: Media | Values[Media],
         prompt: str = "what?",
         *,
         split: int = 0,
@@ -36,24 +69,15 @@ class Asked:
         priority: int = 0,
         **settings: Any,
     ) -> None:
-        preparer = runner.preparer
-        values = preparer.encoder.chain.run(preparer.adapter.input_tensors(picture), 0, split)
-        # As a device computes them, whatever the cloud computes in.
-        arrays = [to_numpy(value.float() if value.is_floating_point() else value) for value in values]
-        if fill is not None:
-            arrays = [np.full_like(array, fill) for array in arrays]
-        parts = encode(parse_codec(codec), arrays, preparer.boundaries[split])
-        payload = b"".join(parts)
+        several = [media] if isinstance(media, (Image.Image, str, np.ndarray)) else media
+        made = [coded(runner, one, split, codec, fill) for one in several]
         self.events: list[Event] = []
         asked = Settings(**{"max_new_tokens": 8, "temperature": 0.0, **settings})
-        request = Request(
-            "r", prompt, asked, 60.0, picture.width, picture.height, split, codec, tuple(map(len, parts)),
-            crc32(payload), priority=priority,
-        )  # fmt: skip
-        self.sequence = Sequence(request, memoryview(payload), self.events.append)
+        request = Request("r", prompt, asked, 60.0, tuple(item for item, _ in made), priority=priority)
+        self.sequence = Sequence(request, tuple(payload for _, payload in made), self.events.append)
 
     @property
-    def end(self) -> Finished | CleaveError | None:
+    def end(self) -> Finished | Embeddings | CleaveError | None:
         last = self.events[-1] if self.events else None
         return None if isinstance(last, TextDelta) else last
 
@@ -77,7 +101,7 @@ class Driven:
     """One batch. `submit` prepares what comes together as one tail batch."""
 
     def __init__(
-        self, runner: ModelRunner, *, num_slots: int = 8, chunk_tokens: int = 64, max_tokens: int = 0
+        self, runner: AnyRunner, *, num_slots: int = 8, chunk_tokens: int = 64, max_tokens: int = 0
     ) -> None:
         self.runner = runner
         self.scheduler = Scheduler(num_slots, max_tokens, chunk_tokens)
@@ -85,13 +109,13 @@ class Driven:
 
     def submit(self, *asked: Asked) -> None:
         sequences = [one.sequence for one in asked]
-        for one, error in zip(asked, self.runner.prepare(sequences), strict=True):
-            if error is None:
+        for one, outcome in zip(asked, self.runner.prepare(sequences), strict=True):
+            if outcome is None:
                 self.batch.add(one.sequence)
-            elif isinstance(error, CleaveError):
-                one.events.append(error)
+            elif isinstance(outcome, (CleaveError, Embeddings)):
+                one.events.append(outcome)
             else:
-                raise error
+                raise outcome
 
     def step(self, times: int = 1) -> None:
         for _ in range(times):
@@ -108,7 +132,7 @@ class Driven:
             self.step()
 
 
-def run_alone(runner: ModelRunner, asked: Asked) -> Asked:
+def run_alone(runner: AnyRunner, asked: Asked) -> Asked:
     """The same question in a batch of its own."""
     driven = Driven(runner, num_slots=1)
     driven.submit(asked)
@@ -116,7 +140,7 @@ def run_alone(runner: ModelRunner, asked: Asked) -> Asked:
     return asked
 
 
-def run_together(runner: ModelRunner, asked: Values[Asked], **settings: Any) -> None:
+def run_together(runner: AnyRunner, asked: Values[Asked], **settings: Any) -> None:
     driven = Driven(runner, **settings)
     driven.submit(*asked)
     driven.finish()

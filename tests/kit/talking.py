@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from zlib import crc32
 
 import grpc
 
-from cloud_node.request import Served
+from cloud_node.served import Served
 from wire.limits import PROTOCOL_VERSION
+from wire.manifest import Chain
+from wire.modality import modality_to_wire
 from wire.tensors import make_headers
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
@@ -87,35 +89,47 @@ async def talk(address: str) -> AsyncIterator[Talk]:
             call.cancel()
 
 
-def opening(
-    served: Served,
-    text: str,
+def item_of(
+    chain: Chain,
     *,
-    request_id: str = "r1",
     split_point: int = 1,
     payload: bytes | None = None,
     is_inline: bool = True,
-    deadline_s: float = 0.0,
     input_key: bytes = b"",
-) -> pb.Open:
-    """An Open that is right in every field; its payload is zeros unless given, and may be cached under a key."""
-    specs = served.chain.split_points[split_point].specs()
+    num_tiles: int = 0,
+) -> pb.Input:
+    """A picture that is right in every field; its payload is raw zeros unless given."""
+    specs = chain.boundary(split_point, num_tiles)
     data = bytes(sum(spec.num_bytes for spec in specs)) if payload is None else payload
-    item = pb.Input(
-        modality=pb.MODALITY_IMAGE,
+    return pb.Input(
+        modality=modality_to_wire(chain.modality),
         input_key=input_key,
         image=pb.ImageSize(width=64, height=48),
-        shape_id=served.chain.input_shape.shape_id,
+        shape_id=chain.input_shape.shape_id,
         split_point=split_point,
         codec_id="raw",
         tensors=make_headers(specs, [spec.num_bytes for spec in specs]),
         total_bytes=len(data),
         crc32=crc32(data),
         payload=data if is_inline else b"",
+        num_tiles=num_tiles,
     )
+
+
+def opening(
+    served: Served,
+    text: str,
+    *,
+    request_id: str = "r1",
+    deadline_s: float = 0.0,
+    inputs: Sequence[pb.Input] | None = None,
+    **options: Any,
+) -> pb.Open:
+    """An Open that is right in every field; of one picture with the options of `item_of` unless inputs are given."""
+    chain = served.manifest.chains[0]
     return pb.Open(
         request_id=request_id, model=served.name, bundle_digest=served.bundle_digest, text=text,
-        deadline_s=deadline_s, inputs=[item],
+        deadline_s=deadline_s, inputs=[item_of(chain, **options)] if inputs is None else inputs,
     )  # fmt: skip
 
 
