@@ -81,8 +81,8 @@ def sound_difference(
 ) -> float:
     """The largest absolute difference between `features` of a mono sound and the extractor's own.
 
-    Infinite where the shapes differ. `features` is the device's code (edge_node.sound_features), which this package
-    may not import.
+    Infinite where the shapes differ, or either is not finite. `features` is the device's code
+    (edge_node.sound_features), which this package may not import.
     """
     made = extractor(
         samples, sampling_rate=recipe.sample_rate_hz, return_tensors="np", **_call_settings(recipe, extractor)
@@ -91,7 +91,8 @@ def sound_difference(
     values = features(recipe, samples)
     if values.shape != reference.shape:
         return float("inf")
-    return float(np.abs(values.astype(np.float64) - reference).max())
+    difference = float(np.abs(values.astype(np.float64) - reference).max())
+    return difference if np.isfinite(difference) else float("inf")
 
 
 def _call_settings(recipe: SoundPreprocessing, extractor: Any) -> dict[str, Any]:

@@ -35,13 +35,14 @@ MAX_MANIFEST_BYTES = 4 * MIB
 # and a processor that brings the shorter edge to 1024 makes 210 million of a picture that is 200 times as long.
 MAX_IMAGE_PIXELS = 64_000_000
 MAX_IMAGE_ASPECT = 200
-# An hour at 16 kHz, one channel (57.6 million samples, 230 MB as float32) or its WAV of 16 bits (115 MB) passes.
-MAX_SOUND_S = 3600
-MAX_SOUND_SAMPLES = 64 * 1024 * 1024  # of all channels
-MAX_SOUND_BYTES = 128 * MIB
-# The highest that converters are built for; and libsndfile's own bound on channels.
-MAX_SAMPLE_RATE_HZ = 768_000
-MAX_SOUND_CHANNELS = 1024
+# Half an hour of sound at 16 kHz is 115 MB of float32; longer recordings go in several requests.
+MAX_SOUND_S = 1800
+# Text encoders read 64 to 512 tokens.
+MAX_TEXT_TOKENS = 4096
+# Tiles of a picture, or windows of a sound, in one input: 64 windows of 30 s are more than MAX_SOUND_S.
+MAX_TILES = 64
+MAX_INDEX_HITS = 1000
+MAX_ITEM_CHARS = 256
 # Ten steps are told apart by a person; more invite an arms race.
 MAX_PRIORITY = 9
 MAX_STOP_STRINGS = 16
@@ -49,6 +50,12 @@ MAX_STOP_CHARS = 256
 MAX_CONVERSATION_MESSAGES = 256
 MAX_MESSAGE_PARTS = 64
 KEY_BYTES = 32
+# Half an hour of two channels at 16 kHz passes, as samples (230 MB of float32) and as a WAV of 16 bits (115 MB).
+MAX_SOUND_SAMPLES = 64 * 1024 * 1024  # of all channels
+MAX_SOUND_BYTES = 128 * MIB
+# The highest that converters are built for; and libsndfile's own bound on channels.
+MAX_SAMPLE_RATE_HZ = 768_000
+MAX_SOUND_CHANNELS = 1024
 
 # Together: how long a link that died silently goes unnoticed. Pinging more often wakes a phone's radio.
 KEEPALIVE_S = 20.0

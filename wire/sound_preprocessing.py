@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from wire.canonical import struct_digest
 from wire.limits import MAX_SAMPLE_RATE_HZ, MAX_SOUND_SAMPLES
-from wire.preprocessing import recipe_digest
 
 MAX_BINS = 1024
 # Of what one window makes, as of a tensor: bounds what a recipe can make of an allowed sound.
@@ -186,7 +186,7 @@ class SoundPreprocessing(Struct, frozen=True, forbid_unknown_fields=True, tag_fi
 
     def digest(self) -> str:
         """64 hex digits; raises msgspec.ValidationError for a value out of its bounds."""
-        return recipe_digest(self)
+        return struct_digest(self)
 
 
 def _kind(step: SoundStep) -> int:
