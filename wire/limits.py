@@ -43,6 +43,11 @@ MAX_TEXT_TOKENS = 4096
 MAX_TILES = 64
 MAX_INDEX_HITS = 1000
 MAX_ITEM_CHARS = 256
+MAX_SOUND_SAMPLES = 64 * 1024 * 1024  # of all channels
+MAX_SOUND_BYTES = 128 * MIB
+# The highest that converters are built for; and libsndfile's own bound on channels.
+MAX_SAMPLE_RATE_HZ = 768_000
+MAX_SOUND_CHANNELS = 1024
 # Ten steps are told apart by a person; more invite an arms race.
 MAX_PRIORITY = 9
 MAX_STOP_STRINGS = 16
@@ -50,12 +55,6 @@ MAX_STOP_CHARS = 256
 MAX_CONVERSATION_MESSAGES = 256
 MAX_MESSAGE_PARTS = 64
 KEY_BYTES = 32
-# Half an hour of two channels at 16 kHz passes, as samples (230 MB of float32) and as a WAV of 16 bits (115 MB).
-MAX_SOUND_SAMPLES = 64 * 1024 * 1024  # of all channels
-MAX_SOUND_BYTES = 128 * MIB
-# The highest that converters are built for; and libsndfile's own bound on channels.
-MAX_SAMPLE_RATE_HZ = 768_000
-MAX_SOUND_CHANNELS = 1024
 
 # Together: how long a link that died silently goes unnoticed. Pinging more often wakes a phone's radio.
 KEEPALIVE_S = 20.0

@@ -14,6 +14,16 @@ _Resample = Annotated[int, Meta(ge=0, le=5)]  # Pillow's numbers: 0 nearest, 2 b
 _PerChannel = Annotated[list[float], Meta(min_length=1, max_length=4)]
 
 
+def recipe_digest(recipe: Struct) -> str:
+    """SHA-256 of the canonical JSON (sorted keys, no spaces, shortest numbers): 64 hex digits.
+
+    Raises msgspec.ValidationError for a value out of its bounds.
+    """
+    # Decoding turns an int that stands for a float into a float, so that 1 and 1.0 have one digest.
+    canonical = msgspec.json.decode(msgspec.json.encode(recipe), type=type(recipe))
+    return sha256(msgspec.json.encode(canonical, order="sorted")).hexdigest()
+
+
 class Resize(Struct, frozen=True, forbid_unknown_fields=True, tag_field="op", tag="resize"):
     """To exactly this size."""
 
@@ -69,7 +79,5 @@ class ImagePreprocessing(Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     steps: Annotated[list[Step], Meta(max_length=32)]
 
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON (sorted keys, no spaces, shortest numbers): 64 hex digits."""
-        # Decoding turns an int that stands for a float into a float, so that 1 and 1.0 have one digest.
-        canonical = msgspec.json.decode(msgspec.json.encode(self), type=ImagePreprocessing)
-        return sha256(msgspec.json.encode(canonical, order="sorted")).hexdigest()
+        """64 hex digits; raises msgspec.ValidationError for a value out of its bounds."""
+        return recipe_digest(self)
