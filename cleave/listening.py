@@ -91,7 +91,8 @@ class _Json:
 
     def update(self, heard: Heard) -> None:
         print(
-            json.dumps({"text": heard.text, "final": heard.is_final, "seconds": round(heard.seconds, 3)}), flush=True
+            json.dumps({"text": heard.text, "final": heard.is_final, "seconds": round(heard.seconds, 3)}),
+            flush=True,
         )
 
 
@@ -100,7 +101,9 @@ class _Line:
 
     def __init__(self) -> None:
         console = Console(stderr=True)
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._live = (
+            Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        )
         self._last = ""
 
     def __enter__(self) -> _Line:

@@ -54,7 +54,11 @@ def search_and_print(
     with EdgeNode(cloud, connect_timeout_s=timeout_s) as edge:
         hits = edge.search(index, num_hits=num_hits, **wanted, **options)
     if as_json:
-        print(json.dumps({"hits": [{"item": hit.item_id, "similarity": hit.similarity} for hit in hits], "ok": True}))
+        print(
+            json.dumps(
+                {"hits": [{"item": hit.item_id, "similarity": hit.similarity} for hit in hits], "ok": True}
+            )
+        )
         return
     rows = [(rank, printable(hit.item_id), f"{hit.similarity:.3f}") for rank, hit in enumerate(hits, 1)]
     what = text or str(image or sound)
@@ -70,7 +74,9 @@ def _files(paths: Sequence[Path]) -> list[Path]:
         else:
             files.append(path)
     if not files:
-        raise BadInput(f"there is no picture in {', '.join(map(str, paths))}; give files, or folders that hold some")
+        raise BadInput(
+            f"there is no picture in {', '.join(map(str, paths))}; give files, or folders that hold some"
+        )
     return files
 
 
