@@ -14,7 +14,7 @@ _HEAD = """# Which models are verified
 Written by `cleave bench coverage`; do not edit. Every family below is built tiny and random, with its own processor, so
 that its answer depends on every input, and asked through the real path: the device's preprocessing and ONNX head, the
 wire, the cloud's tail and engine, at **every split point**, with a lossless codec, on eight inputs that were not
-traced, one of them constant; generators also about two inputs in one request. *As the whole* counts answers that are the
+traced, one of them constant; generators also about two inputs in one request. *As the whole* counts those that are the
 whole model's own, token for token (embeddings: to 1e-5).
 
 Nothing is written per family: a model of another family with the same shape goes the same way, and `cleave verify`
