@@ -28,7 +28,7 @@ class Diagnosis:
     architecture: str
     shape: Shape
     num_parameters: int
-    decoder_parameters: int  # of all that is in no encoder, and stays in the cloud
+    decoder_parameters: int  # of all that no encoder reads, and that stays in the cloud
     encoders: tuple[EncoderCosts, ...]
     problems: tuple[str, ...]
     notes: tuple[str, ...]
@@ -58,6 +58,7 @@ def diagnose(name: str, sizes: Sequence[Size] = ()) -> Diagnosis:
         found = [_examine(Unloaded(name, path, model, shape), one, sizes) for one in shape.modalities]
     sizes_by_id = {id(parameter): parameter.numel() for parameter in model.parameters()}
     in_encoders = {one for examined in found for one in examined.parameters}
+    rest = sum(size for one, size in sizes_by_id.items() if one not in in_encoders)
     encoders = tuple(encoder for examined in found for encoder in examined.encoders)
     if not any(len(encoder.points) > 2 for encoder in encoders):
         problems = (*problems, "none of its encoders has a split point; see the notes")
@@ -66,7 +67,7 @@ def diagnose(name: str, sizes: Sequence[Size] = ()) -> Diagnosis:
         architecture=architecture,
         shape=shape,
         num_parameters=sum(sizes_by_id.values()),
-        decoder_parameters=sum(size for one, size in sizes_by_id.items() if one not in in_encoders),
+        decoder_parameters=0 if shape.kind == "dual encoder" else rest,
         encoders=encoders,
         problems=problems,
         notes=tuple(note for examined in found for note in examined.notes),

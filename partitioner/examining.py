@@ -19,7 +19,7 @@ from partitioner.shapes import trace_encoders
 from partitioner.sizing import PointCost, chain_costs, stage_weights
 from splitmodel.adapters.base import Adapter
 from splitmodel.adapters.find import adapter_for
-from splitmodel.encoder import Encoder, EncoderInput
+from splitmodel.encoder import Encoder
 from splitmodel.loading import LOAD_ERRORS, Checkpoint, one_line
 from splitmodel.media import Media
 from splitmodel.shape import Shape, getter_name
@@ -77,30 +77,50 @@ class Unloaded:
 
 def examine(given: Unloaded, modality: Modality, sizes: Sequence[Size] = ()) -> Examined:
     """Sizes the encoder at the processor's input shape, or at those of the sizes where each has its own."""
-    adapter, notes = _adapter(given, modality)
-    if adapter is None:
-        return Examined(notes=notes)
+    reason = "nothing is known to make one"
+    for part, note in _parts(given, modality):
+        processor = SimpleNamespace(**{_PARTS[modality][0]: part})
+        adapter = adapter_for(Checkpoint(given.name, given.path, given.model, processor, ""))
+        notes = (note,) if note else ()
+        try:
+            return _traced(adapter, modality, sizes, notes)
+        except (*MODEL_ERRORS, CleaveError) as error:
+            reason = one_line(error)
+        try:
+            return _by_modules(adapter, modality, (*notes, _UNTRACED.format(modality=modality, reason=reason)))
+        except (*MODEL_ERRORS, CleaveError) as error:  # it takes no such input at all
+            reason = one_line(error)
+    return Examined(notes=(_UNKNOWN.format(modality=modality, reason=reason),))
+
+
+_UNTRACED = (
+    "{modality}: the encoder cannot be traced without its weights ({reason}), so its split points are estimated from "
+    "the modules; `cleave partition` tells whether it can be cut"
+)
+_UNKNOWN = (
+    "{modality}: the encoder is not sized, as no input could be made that it takes ({reason}); put the processor's "
+    "files beside config.json"
+)
+_MANY_SHAPES = (
+    "{modality}: every size of input has a shape of its own, and only those that a bundle lists can be split; name them "
+    "with --size"
+)
+
+
+def _traced(adapter: Adapter, modality: Modality, sizes: Sequence[Size], notes: tuple[str, ...]) -> Examined:
     samples = made_samples(modality, _NUM_SAMPLES, adapter.processing.rate_hz)
-    size = [*sizes, *_default_size(adapter, modality)][0] if modality != "text" else None
-    sample = fitted(samples[-1], size)
-    try:
-        encoders = trace_encoders(adapter, modality, samples, sizes or _default_size(adapter, modality))
-    except (*MODEL_ERRORS, CleaveError) as error:
-        note = (
-            f"{modality}: the encoder cannot be traced without its weights ({one_line(error)}), so its split points are "
-            "estimated from its modules; `cleave partition` tells whether it can be cut"
-        )
-        return _by_modules(adapter, modality, sample, (*notes, note))
+    listed = [*sizes] or _default_size(adapter, modality)
+    encoders = trace_encoders(adapter, modality, samples, listed)
     if any(encoder.size is not None for encoder in encoders):
-        notes = (*notes, f"{modality}: every size of input has its own shape, and a bundle lists some; name them with --size")
-    parameters = {
-        id(weight) for one in encoders for stage in one.chain.stages for weight in stage_weights(stage)
-    }
-    return Examined(tuple(_costs(adapter, one, sample) for one in encoders), notes, frozenset(parameters))
+        notes = (*notes, _MANY_SHAPES.format(modality=modality))
+    weights = [weight for one in encoders for stage in one.chain.stages for weight in stage_weights(stage)]
+    sample = fitted(samples[-1], listed[0]) if listed else samples[-1]
+    costs = tuple(_costs(adapter, encoder, sample) for encoder in encoders)
+    return Examined(costs, notes, frozenset(map(id, weights)))
 
 
-def _default_size(adapter: Adapter, modality: Modality) -> Sequence[Size]:
-    return default_sizes(modality, adapter.processing.rate_hz)[:1]
+def _default_size(adapter: Adapter, modality: Modality) -> list[Size]:
+    return [] if modality == "text" else [*default_sizes(modality, adapter.processing.rate_hz)[:1]]
 
 
 def _costs(adapter: Adapter, encoder: Encoder, sample: Media) -> EncoderCosts:
@@ -110,38 +130,23 @@ def _costs(adapter: Adapter, encoder: Encoder, sample: Media) -> EncoderCosts:
     return EncoderCosts(encoder.modality, shape, len(tiles), True, points)
 
 
-def _by_modules(adapter: Adapter, modality: Modality, sample: Media, notes: tuple[str, ...]) -> Examined:
-    given = adapter.encoder_input(modality, sample)
+def _by_modules(adapter: Adapter, modality: Modality, notes: tuple[str, ...]) -> Examined:
+    sample = made_samples(modality, 2, adapter.processing.rate_hz)[-1]
+    sizes = _default_size(adapter, modality)
+    given = adapter.encoder_input(modality, fitted(sample, sizes[0]) if sizes else sample)
 
     def encode() -> list[Tensor]:
-        return [leaf for leaf in pytree.tree_leaves(adapter.encode(modality, given)) if isinstance(leaf, Tensor)]
+        leaves = pytree.tree_leaves(adapter.encode(modality, given))
+        return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
     points, parameters = module_costs(adapter.model, encode, list(given.content.values()))
     shape = _shape_text(tensor.shape for tensor in given.content.values())
-    return Examined((EncoderCosts(modality, shape, 1, False, tuple(points)),), notes, frozenset(map(id, parameters)))
+    costs = EncoderCosts(modality, shape, 1, False, tuple(points))
+    return Examined((costs,), notes, frozenset(map(id, parameters)))
 
 
 def _shape_text(shapes: Iterator[Sequence[int]]) -> str:
     return " + ".join("x".join(map(str, shape)) for shape in shapes)
-
-
-def _adapter(given: Unloaded, modality: Modality) -> tuple[Adapter | None, tuple[str, ...]]:
-    """The model's adapter with the first processor whose tensors its encoder takes."""
-    reason = "there is none"
-    for part, note in _parts(given, modality):
-        processor = SimpleNamespace(**{_PARTS[modality][0]: part})
-        adapter = adapter_for(Checkpoint(given.name, given.path, given.model, processor, ""))
-        try:
-            sample = made_samples(modality, 2, adapter.processing.rate_hz)[-1]
-            adapter.encode(modality, adapter.encoder_input(modality, sample))
-        except (*MODEL_ERRORS, CleaveError) as error:
-            reason = one_line(error)
-            continue
-        return adapter, (note,) if note else ()
-    return None, (
-        f"{modality}: the encoder takes none of the inputs that could be made for it ({reason}), so it is not sized; "
-        "put the processor's files beside config.json",
-    )
 
 
 def _parts(given: Unloaded, modality: Modality) -> Iterator[tuple[Any, str]]:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from splitmodel.chain import Chain
@@ -31,8 +30,8 @@ class PointCost:
     index: int
     label: str
     feature_bytes: dict[str, int]  # by codec
-    head_parameters: int
-    head_bytes: int  # weights and folded constants of the stages before, as float32
+    head_parameters: int  # numbers of the stages before: weights, and constants folded into them
+    head_bytes: int
     activation_bytes: int  # the most that lives at once while the head runs
 
     @property
@@ -55,7 +54,7 @@ def chain_costs(chain: Chain, num_tiles: int = 1) -> list[PointCost]:
                 index=point.index,
                 label=point.label,
                 feature_bytes=feature_bytes(point, num_tiles),
-                head_parameters=sum(w.numel() for w in seen.values() if isinstance(w, torch.nn.Parameter)),
+                head_parameters=sum(weight.numel() for weight in seen.values() if weight.is_floating_point()),
                 head_bytes=sum(map(_num_bytes, seen.values())),
                 activation_bytes=peak,
             )
@@ -103,12 +102,19 @@ def peak_bytes(stage: fx.GraphModule) -> int:
     return peak
 
 
-def best_point(points: Sequence[PointCost], memory_bytes: int) -> PointCost | None:
-    """Of those with a head that fits the device, the one that sends the least as int8; of equals, the smallest head."""
-    fitting = [point for point in points if point.index and point.memory_bytes <= memory_bytes]
-    return min(
-        fitting, key=lambda point: (point.feature_bytes["int8"], point.memory_bytes, point.index), default=None
-    )
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Of the split points that fit a device: the one that sends least, and the one that spares the cloud most."""
+
+    best: PointCost
+    deepest: PointCost
+
+
+def choose(points: Sequence[PointCost], memory_bytes: int) -> Choice:
+    """Sent is int8, and of equals the smallest head is best; split point 0, which needs no head, always fits."""
+    fitting = [point for point in points if not point.index or point.memory_bytes <= memory_bytes]
+    best = min(fitting, key=lambda point: (point.feature_bytes["int8"], point.memory_bytes, point.index))
+    return Choice(best, fitting[-1])
 
 
 def _is_view(node: fx.Node) -> bool:

@@ -51,9 +51,10 @@ def _pictures(config: Any) -> Iterator[dict[str, Tensor]]:
         return
     height, width = (side, side) if isinstance(side, int) else (int(side[0]), int(side[1]))
     channels = _setting(config, "num_channels") or 3
-    sizes = torch.tensor([[height, width]])
-    yield {"pixel_values": _noise(1, channels, height, width), "image_sizes": sizes}
-    yield {"pixel_values": _noise(1, 1, channels, height, width), "image_sizes": sizes}
+    # One picture, or one tile of one; some encoders are told its size, and others take that for another kind.
+    for told in ({}, {"image_sizes": torch.tensor([[height, width]])}):
+        for tiles in ((1,), (1, 1)):
+            yield {"pixel_values": _noise(*tiles, channels, height, width), **told}
 
 
 def _patches(config: Any) -> Iterator[dict[str, Tensor]]:
