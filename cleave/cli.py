@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import cleave.environment  # noqa: F401
+from cleave.cli_device import index, listen, search
 from cleave.options import (
     AsJson,
     Bundle,
@@ -276,6 +277,10 @@ def bench(
 
     if not run_benchmark(name, quick=quick, data=data, as_json=as_json):
         raise typer.Exit(1)
+
+
+for command in (listen, index, search):
+    app.command()(command)
 
 
 def main() -> None:
