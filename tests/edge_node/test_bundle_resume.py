@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from cloud_node.bundle_files import BundleFiles
-from cloud_node.request import Served
+from cloud_node.host import Host
+from cloud_node.served import Served
 from cloud_node.service import InferenceService
-from cloud_node.stream import Host
 from edge_node.bundle_store import BundleStore, Progress
 from edge_node.link import CloudLink
 from edge_node.partial_files import MAX_PARTIAL_FILES, open_partial, surplus
@@ -40,7 +40,7 @@ class Counting(InferenceService):
     """The cloud's own FetchBundle; notes what is asked for and what goes out, and stalls where it is told to."""
 
     def __init__(self, served: Served, bundle: Path) -> None:
-        super().__init__(cast(Host, None), BundleFiles(bundle, served))
+        super().__init__(cast(Host, None), [BundleFiles(bundle, served)])
         self.asked: list[tuple[str, int]] = []
         self.sent_bytes = 0
         self.stall_after = len(CONTENT)

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from cleave import AsyncEdgeNode, EdgeNode
-from cloud_node.request import Served
-from edge_node import media
-from edge_node import node as node_module
+from cloud_node.served import Served
+from edge_node import encoding, media
 from edge_node.stream import CloudStream
 from tests.kit.clouds import CloudThread, FakeRunner, cloud_thread, limits, settle, until
 from tests.kit.pictures import encoded, textured
@@ -36,7 +35,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(module, name, noted)
 
     noting(media, "decode_picture")
-    noting(node_module, "code")
+    noting(encoding, "code")
     return done
 
 
@@ -84,7 +83,7 @@ def test_another_arm_or_picture_is_encoded_and_sent(
     work.clear()
     answer = edge.ask(**{"question": "hi", "image": PICTURE, "split": 2, "codec": "fp16", **options})
     assert answer.text() == "hi "
-    assert work == ["decode_picture", "code"]
+    assert work == ["code", "decode_picture"]
     assert answer.report.uploaded_bytes > 0
 
 
@@ -174,7 +173,7 @@ def test_have_in_the_middle_of_an_upload_stops_it(
     async def until_the_cloud_has_spoken(stream: CloudStream, up: pb.Up) -> None:
         await send(stream, up)
         if up.WhichOneof("message") == "chunk":
-            await until(lambda: not stream.is_wanted(up.chunk.request_id))
+            await until(lambda: not stream.is_wanted(up.chunk.request_id, up.chunk.input_index))
 
     small = limits(max_inline_bytes=100, max_chunk_bytes=1000)
 

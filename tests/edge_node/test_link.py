@@ -18,9 +18,9 @@ from cloud_node.bundle_files import BundleFiles
 from cloud_node.cache import Cache
 from cloud_node.engine import Engine, EngineSettings
 from cloud_node.flights import Flights
-from cloud_node.request import Bounds, Served
+from cloud_node.host import Host, Hosted
+from cloud_node.served import Bounds, Served
 from cloud_node.service import InferenceService
-from cloud_node.stream import Host
 from edge_node import link as link_module
 from tests.kit.clouds import FakeRunner, limits, settle
 from tests.kit.pictures import textured
@@ -47,9 +47,9 @@ class Honest(InferenceService):
     def __init__(self, served: Served, bundle: Path) -> None:
         self.engine = Engine(FakeRunner(), EngineSettings(tell_every_s=0), Unobserved())
         cache = Cache(None)
-        flights = Flights(self.engine, cache)
-        host = Host(self.engine, served, Bounds(limits(), 60, 60), "0", cache, flights)
-        super().__init__(host, BundleFiles(bundle, served))
+        hosted = Hosted(served, Flights(self.engine, cache))
+        host = Host({served.name: hosted}, Bounds(limits(), 60, 60), "0", cache)
+        super().__init__(host, [BundleFiles(bundle, served)])
 
 
 class SilentStream(Honest):

@@ -8,7 +8,7 @@ from edge_node.coding import Coded
 from edge_node.memory import FeatureMemory, Place
 from wire.v1 import inference_pb2 as pb
 
-PLACE = Place("ab" * 32, bytes(32), 1, "raw")
+PLACE = Place("ab" * 32, bytes(32), "48x48", 1, "raw")
 
 
 def place(index: int) -> Place:
@@ -32,6 +32,7 @@ def test_features_are_found_where_they_were_put() -> None:
     [
         PLACE._replace(bundle_digest="cd" * 32),
         PLACE._replace(input_key=bytes([1]) * 32),
+        PLACE._replace(shape_id="64x48"),
         PLACE._replace(split_point=2),
         PLACE._replace(codec="fp16"),
     ],

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from cleave import AsyncEdgeNode, EdgeNode
-from cloud_node.request import Request, Served, Settings
+from cloud_node.request import Request
 from cloud_node.sequence import Sequence
+from cloud_node.served import Served
+from cloud_node.settings import Settings
 from tests.kit.clouds import (
     LIMIT_S,
     SECRET,
@@ -77,7 +79,7 @@ def test_report_says_what_the_answer_cost(edge: EdgeNode) -> None:
 def test_no_named_arm_takes_the_bundles_default(edge: EdgeNode, served: Served) -> None:
     answer = edge.ask("hi", PICTURE)
     answer.text()
-    arm = served.manifest.default_arm
+    arm = served.manifest.chains[0].default_arm
     assert (answer.report.split_point, answer.report.codec) == (arm.split_point, arm.codec)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cleave import EdgeNode
-from cloud_node.request import Served
+from cloud_node.served import Served
 from tests.kit.clouds import (
     LIMIT_S,
     CloudThread,
@@ -35,7 +35,7 @@ PICTURE = textured(60, 40)
 
 
 def test_refused_split_point_says_why(tiny_bundle: Path, served: Served, bundles: Path) -> None:
-    served.refused[3] = "its tail misses the probe by 0.5"
+    served.refused[served.manifest.chains[0].chain_id] = {3: "its tail misses the probe by 0.5"}
     with (
         cloud_thread(served, tiny_bundle, FakeRunner()) as node,
         EdgeNode(node.address, bundles=bundles) as edge,
