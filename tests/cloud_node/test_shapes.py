@@ -40,8 +40,12 @@ def llava(tiny_checkpoint: Path, tiny_bundle: Path) -> AnyRunner:
 
 
 def sound(seed: int, seconds: float = 1.0) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """A gliding tone in noise that swells and fades; another pitch, loudness and time for every seed."""
+    rng = np.random.default_rng(seed)
     times = np.arange(int(seconds * RATE)) / RATE
-    return np.sin(2 * np.pi * (200 + 170 * seed + 300 * times) * times).astype(np.float32)
+    tone = np.sin(2 * np.pi * (150 * 2.5**seed + 300 * times) * times)
+    noise = rng.standard_normal(len(times)) * (1 + np.sin(2 * np.pi * (seed + 1) * times + seed))
+    return (0.4 * tone + 0.1 * seed * noise).astype(np.float32)
 
 
 def whole_tokens(
