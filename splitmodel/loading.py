@@ -17,10 +17,10 @@ from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
     AutoModelForImageTextToText,
-    AutoProcessor,
 )
 from transformers import logging as transformers_logging
 
+from splitmodel.processor_parts import load_processor
 from wire.errors import BadInput, UnknownModel
 
 _HASH_BLOCK_BYTES = 1 << 20
@@ -61,7 +61,7 @@ def load(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> 
         )
     model = _model(name, path, dtype)
     try:
-        processor = AutoProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
+        processor = load_processor(path, config)
     except _LOAD_ERRORS as error:
         raise BadInput(f"the processor of {name} does not load: {_one_line(error)}") from error
     return Checkpoint(name, path, model.eval().to(device), processor, weights_digest(path))
