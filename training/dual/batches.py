@@ -21,7 +21,7 @@ from training.dual.losses import scene_targets
 from training.dual.pictures import Pictures
 from training.scenes import Thing
 
-_SHARES: dict[Style, float] = {"full": 0.45, "partial": 0.28, "query": 0.22, "count": 0.05}
+_SHARES: dict[Style, float] = {"full": 0.35, "partial": 0.35, "query": 0.25, "count": 0.05}
 _ALIKE = 16  # neighbours that have something in common
 _IN_COMMON: tuple[Callable[[Thing], object], ...] = (
     lambda thing: thing.place,

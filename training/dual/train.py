@@ -35,7 +35,7 @@ def train(trainer: Trainer, out: Path, *, save_every: int, check_every: int, num
     """Steps until the schedule's end, with a log, checkpoints and checks in `out`."""
     out.mkdir(parents=True, exist_ok=True)
     steps = trainer.schedule.steps
-    checked = held_out(_FIRST_CHECKED, num_checked, "full")
+    checked = held_out(_FIRST_CHECKED, num_checked, "partial")
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[note]}"))
     with Progress(*columns) as bars, (out / "log.jsonl").open("a") as log:
         first = bars.add_task("fixed layers", total=len(trainer.batches.pictures.things), note="")
@@ -68,9 +68,6 @@ def main(
     ] = Path("assets/default"),
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")] = False,
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = _DEFAULT.steps,
-    whole_steps: Annotated[
-        int, typer.Option(help="Of these, the last for the whole vision tower.")
-    ] = _DEFAULT.whole_steps,
     num_pictures: Annotated[int, typer.Option(help="Scenes to render and learn from.")] = 30_720,
     seed: Annotated[int, typer.Option(help="Of the weights and the captions.")] = _DEFAULT.seed,
     rate: Annotated[float, typer.Option(help="The highest learning rate.")] = _DEFAULT.rate,
@@ -82,7 +79,7 @@ def main(
     torch.set_num_threads(threads)
     tokenizer = make_tokenizer()
     tokenizer.save_pretrained(out / TOKENIZER)
-    schedule = Schedule(steps=steps, whole_steps=min(whole_steps, steps), seed=seed, rate=rate)
+    schedule = Schedule(steps=steps, seed=seed, rate=rate)
     with Progress() as bars:
         bar = bars.add_task("pictures", total=num_pictures)
         pictures = rendered(out / "pictures", num_pictures, lambda number: bars.advance(bar, number))

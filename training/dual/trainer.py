@@ -1,7 +1,7 @@
 """The trainer: weights, their moving average, the optimiser, and what a step does.
 
-Schedule: at first the lower layers of the vision tower stand still, and what they make of every picture is computed
-once; then everything learns. The learning rate warms up at the start and follows one cosine.
+The lower layers of the vision tower stay as the default model has them: what they make of every picture is computed
+once. The learning rate warms up and follows one cosine.
 """
 
 from __future__ import annotations
@@ -33,18 +33,14 @@ _LOWER_BATCH = 128
 class Schedule:
     """How long and how fast; `seed` decides weights and captions."""
 
-    steps: int = 1800
-    whole_steps: int = 300  # at the end, for the lower layers of the vision tower as well
-    fixed_layers: int = 4  # of the vision tower, until then
+    steps: int = 1200
+    fixed_layers: int = 4  # of the vision tower
     warmup_steps: int = 60
     batch_size: int = 256
     rate: float = 1e-3
     scene_share: float = 0.3  # of the loss that reads the scene
     average: float = 0.99
     seed: int = 1
-
-    def is_whole(self, step: int) -> bool:
-        return step >= self.steps - self.whole_steps
 
     def rate_at(self, step: int) -> float:
         warm = min(1.0, (step + 1) / self.warmup_steps)
@@ -70,16 +66,15 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(groups, lr=schedule.rate, betas=(0.9, 0.98))
         # Forward and backward run in bfloat16, on a replica.
         self._replica: Any = copy.deepcopy(nn.ModuleList([self.model, self.heads])).to(torch.bfloat16)
-        self._lower: Tensor | None = None  # [pictures, 1 + P, width] bfloat16, until the whole tower learns
+        self._lower: Tensor | None = None  # [pictures, 1 + P, width] bfloat16
 
     @torch.no_grad()
     def prepare(self, advance: Callable[[int], None]) -> None:
-        """Runs the fixed layers over all pictures, unless they no longer are fixed."""
-        if self.schedule.is_whole(self.done):
-            return
+        """Runs the fixed layers over all pictures; comes before the first step."""
         made = []
         for first in range(0, len(self.batches.pictures.things), _LOWER_BATCH):
-            pixels = self._pixels(slice(first, first + _LOWER_BATCH))
+            pictures = np.array(self.batches.pictures.pixels[first : first + _LOWER_BATCH])
+            pixels = to_pixels(torch.from_numpy(pictures)).to(torch.bfloat16)
             made.append(lower_tower(self._replica[0], pixels, self.schedule.fixed_layers))
             advance(len(pixels))
         self._lower = torch.cat(made)
@@ -87,10 +82,8 @@ class Trainer:
     def step(self) -> dict[str, float]:
         """One batch; its losses."""
         batch = self.batches.batch(self.done)
-        if self.schedule.is_whole(self.done):
-            self._lower = None
         contrast, scene = self._losses(batch)
-        loss = contrast + self.schedule.scene_share * scene
+        loss: Any = contrast + self.schedule.scene_share * scene
         loss.backward()
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.rate_at(self.done)
@@ -99,22 +92,13 @@ class Trainer:
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         model, heads = self._replica
-        seen = upper_tower(model, self._hidden(batch), self.schedule.fixed_layers)
+        assert self._lower is not None, "prepare() comes before the first step"
+        seen = upper_tower(model, self._lower[torch.from_numpy(batch.indices)], self.schedule.fixed_layers)
         said = text_embeddings(model, batch.input_ids, batch.attention_mask)
         similarity = functional.normalize(said.float()) @ functional.normalize(seen.float()).T
         contrast = contrastive_loss(similarity * model.logit_scale.float().exp(), batch.is_fitting)
         scene = heads(seen, batch.scenes) + heads(said[batch.is_full], batch.scenes[batch.is_full])
         return contrast, scene
-
-    def _hidden(self, batch: Batch) -> Tensor:
-        if self._lower is not None:
-            return self._lower[torch.from_numpy(batch.indices)]
-        assert self.schedule.is_whole(self.done), "prepare() comes before the first step"
-        return lower_tower(self._replica[0], self._pixels(batch.indices), self.schedule.fixed_layers)
-
-    def _pixels(self, which: Any) -> Tensor:
-        """[batch, 3, SIDE, SIDE], -1 to 1, as the processor makes them."""
-        return to_pixels(torch.from_numpy(np.array(self.batches.pictures.pixels[which]))).to(torch.bfloat16)
 
     @torch.no_grad()
     def _update(self) -> None:
