@@ -41,6 +41,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token=_END, model_max_length=LENGTH,
         clean_up_tokenization_spaces=False,
+        padding="max_length", truncation=True,  # what the processor does where its caller does not say
     )  # fmt: skip
 
 
