@@ -11,7 +11,7 @@ from tests.training.dual.reading import fits, read
 from training.dual.captions import STYLES, Caption, Style, caption, phrase
 from training.scenes import FIRST_HELD_OUT_SEED, Thing, scene
 
-_SEEDS = (*range(150), *range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + 50))
+_SEEDS = (*range(80), *range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + 20))
 
 
 @pytest.fixture(scope="module")

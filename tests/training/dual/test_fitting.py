@@ -21,7 +21,7 @@ def _fits(phrases: tuple[Phrase, ...], is_whole: bool, *things: Thing) -> bool:
 
 def test_table_agrees_with_a_plain_reading() -> None:
     rng = np.random.default_rng(0)
-    scenes = [scene(seed).things for seed in range(60)]
+    scenes = [scene(seed).things for seed in range(30)]
     captions = [caption(things, style, rng) for style in STYLES for things in scenes]
     told = [[phrase(thing) for thing in things] for things in scenes]
     plain = np.array([[reading.fits(*reading.read(one.text), things) for things in told] for one in captions])
