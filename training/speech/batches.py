@@ -10,21 +10,22 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from training.speech.model import Shape, make_processor
+from training.speech.model import STRIDE, Shape, make_processor
 from training.speech.recordings import SAMPLING_RATE
 from training.speech.strings import Clip, Manner, Spoken, draw, join
 from training.speech.tokenizer import TASKS, prompt_ids
 from training.speech.words import LANGUAGES, Language, text_of
 
 IGNORED = -100
+NOTHING = 10  # after the ten digits
 _MOST_DIGITS = (2, 4, 6, 8)  # of a batch's strings, drawn for each batch: short batches are cheap
 _FULL_EVERY = 6  # batches: padded to the whole window, as `generate` does it
-_PADDED_TO = 1600  # samples, a multiple of
+_PADDED_TO = 2000  # samples, a multiple of
 # The task that a language is asked for with; the other one, now and then, must not matter.
 _USUAL_TASK: dict[Language, str] = {"en": "transcribe", "fr": "translate", "zh": "translate"}
 _UNUSUAL_SHARE = 0.2
-_MASKS_OF_MELS = (2, 8)  # SpecAugment (arXiv:1904.08779): how many, and how wide at most
-_MASKS_OF_FRAMES = (3, 6)
+_MASKS_OF_MELS = (2, 6)  # SpecAugment (arXiv:1904.08779): how many, and how wide at most
+_MASKS_OF_FRAMES = (2, 5)
 _TILT = 0.15  # of the spectrum's level from end to end, in units of the features
 
 
@@ -35,8 +36,9 @@ class Batch:
     features: Tensor  # [batch, mels, frames] float32, as many frames as the longest sound needs
     inputs: Tensor  # [3 * batch, T] int64, prompt and words
     labels: Tensor  # [3 * batch, T] int64, words and end; IGNORED elsewhere
-    digits: Tensor  # [all digits] int64, those of every sound one after the other
-    num_digits: Tensor  # [batch] int64
+    placed: (
+        Tensor  # [batch, positions] int64, the digit that is being said, or NOTHING; IGNORED where unknown
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,8 @@ class Mixture:
         spoken = [self._spoken(rng, longest) for _ in range(size)]
         features = self._features(spoken, is_full=seed % _FULL_EVERY == 0)
         inputs, labels = self._texts(spoken, rng)
-        return Batch(
-            _varied(features, rng), inputs, labels,
-            torch.tensor([digit for one in spoken for digit in one.digits], dtype=torch.int64),
-            torch.tensor([len(one.digits) for one in spoken]),
-        )  # fmt: skip
+        placed = [self._placed(one, features.shape[2] // STRIDE) for one in spoken]
+        return Batch(_varied(features, rng), inputs, labels, torch.stack(placed))
 
     def _spoken(self, rng: np.random.Generator, longest: int) -> Spoken:
         shares = np.array([source.share for source in self.sources])
@@ -81,6 +80,15 @@ class Mixture:
             padding="max_length" if is_full else "longest", pad_to_multiple_of=_PADDED_TO,
         ).input_features  # fmt: skip
         return features
+
+    def _placed(self, spoken: Spoken, num_positions: int) -> Tensor:
+        """A phrase of several digits does not say where each of them is."""
+        placed = torch.full((num_positions,), NOTHING)
+        samples_each = self.shape.hop_samples * STRIDE
+        for said in spoken.said:
+            digit = said.digits[0] if len(said.digits) == 1 else IGNORED
+            placed[round(said.start / samples_each) : round(said.end / samples_each)] = digit
+        return placed
 
     def _texts(self, spoken: Sequence[Spoken], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         inputs, labels = [], []

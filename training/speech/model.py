@@ -19,7 +19,7 @@ from training.speech.strings import MOST_SECONDS
 from training.speech.tokenizer import NO_TIMESTAMPS, START, TASKS, language_token, task_token
 from training.speech.words import LANGUAGES
 
-_STRIDE = 2  # of Whisper's second convolution
+STRIDE = 2  # of Whisper's second convolution
 _MOST_TOKENS = 32
 
 
@@ -28,8 +28,8 @@ class Shape:
     """Sizes of the speech model; tests train a smaller one."""
 
     num_mels: int = 64  # Whisper's filters end at 8 kHz: those above 4 kHz hear nothing
-    window_samples: int = 256
-    hop_samples: int = 160
+    window_samples: int = 400
+    hop_samples: int = 250
     width: int = 128
     encoder_layers: int = 4
     decoder_layers: int = 2
@@ -39,7 +39,7 @@ class Shape:
     @property
     def num_positions(self) -> int:
         """What the encoder gives for MOST_SECONDS."""
-        return MOST_SECONDS * SAMPLING_RATE // self.hop_samples // _STRIDE
+        return MOST_SECONDS * SAMPLING_RATE // self.hop_samples // STRIDE
 
 
 def make_model(
@@ -54,6 +54,8 @@ def make_model(
         encoder_attention_heads=shape.heads, decoder_attention_heads=shape.heads,
         encoder_ffn_dim=4 * shape.width, decoder_ffn_dim=4 * shape.width, dropout=shape.dropout,
         max_source_positions=shape.num_positions, max_target_positions=_MOST_TOKENS,
+        # Whisper's 0.02 suits wide layers: in narrow ones the sound would drown in the positions.
+        init_std=shape.width**-0.5,
         pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=start, begin_suppress_tokens=None,
     )  # fmt: skip

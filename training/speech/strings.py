@@ -29,11 +29,24 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
-    """A sound and the digits that are said in it."""
+class Said:
+    """Where in a sound a clip is: from sample `start` to before `end`."""
 
     digits: tuple[int, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A sound and what is said in it."""
+
+    said: tuple[Said, ...]
     samples: Samples
+
+    @property
+    def digits(self) -> tuple[int, ...]:
+        return tuple(digit for one in self.said for digit in one.digits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +57,8 @@ class Manner:
     pause_s: tuple[float, float] = (0.0, 0.6)
     level_db: tuple[float, float] = (-46.0, -8.0)  # of the sound's loudness (root mean square)
     clip_gain_db: float = 6.0  # between the clips of a string
-    noise_share: float = 0.7  # of the sounds
-    snr_db: tuple[float, float] = (5.0, 50.0)
+    noise_share: float = 0.5  # of the sounds
+    snr_db: tuple[float, float] = (8.0, 50.0)
 
 
 def clips_of(recordings: Iterable[Recording]) -> list[Clip]:
@@ -80,14 +93,15 @@ def draw(clips: Sequence[Clip], num_digits: int, rng: np.random.Generator) -> li
 def join(clips: Sequence[Clip], manner: Manner, rng: np.random.Generator) -> Spoken:
     """The clips one after the other, as many as fit in MOST_SECONDS; without any, a pause in noise."""
     parts = [_silence(manner.edge_s, rng)]
-    digits: list[int] = []
+    said: list[Said] = []
     for clip in clips:
-        pause = _silence(manner.pause_s, rng) if digits else np.zeros(0, np.float32)
-        if sum(map(len, (*parts, pause, clip.samples))) > _MOST_SAMPLES:
+        pause = _silence(manner.pause_s, rng) if said else np.zeros(0, np.float32)
+        start = sum(map(len, parts)) + len(pause)
+        if start + len(clip.samples) > _MOST_SAMPLES:
             break
         gain = 10 ** (rng.uniform(-manner.clip_gain_db, manner.clip_gain_db) / 20)
         parts += [pause, clip.samples * np.float32(gain / _rms(clip.samples))]
-        digits += clip.digits
+        said.append(Said(clip.digits, start, start + len(clip.samples)))
     parts.append(_silence(manner.edge_s, rng))
     samples = np.concatenate(parts)[:_MOST_SAMPLES]
     if rng.random() < manner.noise_share:
@@ -96,7 +110,7 @@ def join(clips: Sequence[Clip], manner: Manner, rng: np.random.Generator) -> Spo
             10 ** (-rng.uniform(*manner.snr_db) / 20)
         )
     level = 10 ** (rng.uniform(*manner.level_db) / 20)
-    return Spoken(tuple(digits), np.clip(samples * np.float32(level), -1, 1))
+    return Spoken(tuple(said), np.clip(samples * np.float32(level), -1, 1))
 
 
 def coloured_noise(length: int, rng: np.random.Generator) -> Samples:

@@ -28,7 +28,7 @@ from training.speech.voices import spoken_phrases, spoken_words
 
 _DEFAULT = Schedule()
 _SPEEDS = (0.85, 0.92, 1.0, 1.08, 1.17)
-_NUM_VOICES, _NUM_PHRASES = 120, 1500
+_NUM_VOICES, _NUM_PHRASES = 60, 600
 _SHARES = {"one speaker": 0.65, "many speakers": 0.1, "voices": 0.1, "phrases": 0.15}
 _CHECKED_STRINGS = 3  # of each length and speaker
 
@@ -65,13 +65,11 @@ def train(
             line: dict[str, Any] = {"step": trainer.done + 1, **trainer.step()}
             line["step_s"] = time.perf_counter() - started
             is_last = trainer.done == steps
-            if trainer.done % check_every == 0 or is_last:
+            if trainer.done > trainer.schedule.encoder_steps and (trainer.done % check_every == 0 or is_last):
                 line["error_rate"] = _check(trainer, checked)
             log.write(json.dumps(line) + "\n")
             log.flush()
-            bars.update(
-                bar, completed=trainer.done, note=f"loss {line['writing']:.3f}, right {line['right']:.3f}"
-            )
+            bars.update(bar, completed=trainer.done, note=_note(line))
             if trainer.done % save_every == 0 or is_last:
                 trainer.save(out)
 
@@ -82,6 +80,10 @@ def _check(trainer: Trainer, checked: Sequence[Sound]) -> dict[str, float]:
     return {kind: round(found.error_rate(kind, "en"), 4) for kind in found.kinds}
 
 
+def _note(line: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {line[name]:.3f}" for name in ("placing", "writing", "right") if name in line)
+
+
 def main(
     fsdd: Annotated[Path, typer.Option(help="fsdd's recordings, as one zip.")],
     out: Annotated[Path, typer.Option(help="Where the checkpoint and the log go.")],
@@ -90,7 +92,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the weights and the sounds.")] = _DEFAULT.seed,
     rate: Annotated[float, typer.Option(help="The highest learning rate.")] = _DEFAULT.rate,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
-    check_every: Annotated[int, typer.Option(help="Steps between checks on validation recordings.")] = 400,
+    check_every: Annotated[int, typer.Option(help="Steps between checks on validation recordings.")] = 300,
 ) -> None:
     """Train the speech model."""
     torch.set_num_threads(1)

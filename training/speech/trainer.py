@@ -1,8 +1,8 @@
 """The speech trainer: weights, their moving average, the optimiser, and the two losses of a step.
 
-The decoder learns to write all three languages from one pass of the encoder. Beside it the encoder alone learns to
-spell the digits by connectionist temporal classification (Graves et al., 2006): that finds where the words are in a
-few hundred steps; its head is not exported.
+Strings are put together from clips, so it is known where each digit is. The encoder learns to tell at every position
+which digit is being said: alone at first, which takes a few hundred steps, then beside the decoder, which learns to
+write all three languages from one pass of the encoder. The head that tells the digit is not exported.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.speech.batches import IGNORED, Batch, Mixture
+from training.speech.batches import IGNORED, NOTHING, Batch, Mixture
 from training.speech.model import make_model
 from training.speech.words import LANGUAGES
 
 CHECKPOINT = "checkpoint.pt"
-_STATE = ("model", "speller", "average", "optimiser")
+_STATE = ("model", "placer", "average", "optimiser")
 _LEAST_RATE = 0.01  # of the highest, at the end
-_BLANK = 10  # after the ten digits
-_BLANK_BIAS = 4.0  # most positions are blank: without it the first losses are in the hundreds
+_WEIGHT_OF_NOTHING = 0.2  # there is much of it
 _LABEL_SMOOTHING = 0.05
 
 
@@ -32,18 +31,14 @@ _LABEL_SMOOTHING = 0.05
 class Schedule:
     """How long and how fast; `seed` decides weights and sounds."""
 
-    steps: int = 4000
-    short_steps: int = 300  # at first, with strings of at most `short` digits
-    short: int = 2
-    warmup_steps: int = 200
+    steps: int = 2600
+    encoder_steps: int = 250  # at first, for the encoder alone
+    warmup_steps: int = 100
     batch_size: int = 32
-    rate: float = 1.5e-3
-    speller_share: float = 0.3  # of the loss
+    rate: float = 2e-3
+    placing_share: float = 0.5  # of the loss, once words are written
     average: float = 0.996
     seed: int = 1
-
-    def longest(self, step: int, longest: int) -> int:
-        return min(self.short, longest) if step < self.short_steps else longest
 
     def rate_at(self, step: int) -> float:
         warm = min(1.0, (step + 1) / self.warmup_steps)
@@ -57,30 +52,29 @@ class Trainer:
     def __init__(self, mixture: Mixture, schedule: Schedule) -> None:
         self.mixture, self.schedule = mixture, schedule
         self.model = make_model(mixture.shape, mixture.tokenizer, schedule.seed)
-        self.speller = nn.Linear(mixture.shape.width, _BLANK + 1)
-        nn.init.constant_(self.speller.bias[_BLANK:], _BLANK_BIAS)
+        self.placer = nn.Linear(mixture.shape.width, NOTHING + 1)
+        self._weight_of_place = torch.ones(NOTHING + 1)
+        self._weight_of_place[NOTHING] = _WEIGHT_OF_NOTHING
         self.average = copy.deepcopy(self.model).eval()
         self.done = 0
-        self._weights = [*self.model.parameters(), *self.speller.parameters()]
+        self._weights = [*self.model.parameters(), *self.placer.parameters()]
         learnt = [weight for weight in self._weights if weight.requires_grad]
         matrices = [weight for weight in learnt if weight.dim() > 1]
         others = [weight for weight in learnt if weight.dim() <= 1]
         groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=schedule.rate, betas=(0.9, 0.98))
 
-    def step(self, longest: int = 8) -> dict[str, float]:
+    def step(self) -> dict[str, float]:
         """One batch; its losses."""
         schedule = self.schedule
         seed = (schedule.seed << 32) + self.done
-        batch = self.mixture.batch(seed, schedule.batch_size, schedule.longest(self.done, longest))
+        batch = self.mixture.batch(seed, schedule.batch_size)
         torch.manual_seed(seed)  # dropout
         self.model.train()
         with torch.autocast("cpu", torch.bfloat16):
             features = encode(self.model.model.encoder, batch.features)
-            logits = written_logits(self.model, features, batch)
-        writing = writing_loss(logits, batch)
-        spelling = self._spelling_loss(features, batch)
-        torch.autograd.backward(writing + schedule.speller_share * spelling)
+        loss, losses = self._losses(features, batch)
+        torch.autograd.backward(loss)
         for group in self.optimiser.param_groups:
             group["lr"] = schedule.rate_at(self.done)
         nn.utils.clip_grad_norm_(self._weights, 1.0)
@@ -88,15 +82,32 @@ class Trainer:
         self.optimiser.zero_grad()
         self.done += 1
         self._update_average()
-        return {"writing": writing.item(), "spelling": spelling.item(), "right": _share_right(logits, batch)}
+        return losses
 
-    def _spelling_loss(self, features: Tensor, batch: Batch) -> Tensor:
-        scores = self.speller(features.float()).log_softmax(-1).transpose(0, 1)  # [positions, batch, 11]
-        lengths = torch.full((scores.shape[1],), scores.shape[0])
-        total: Tensor = nn.functional.ctc_loss(
-            scores, batch.digits, lengths, batch.num_digits, blank=_BLANK, reduction="sum", zero_infinity=True
+    def _losses(self, features: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        placed = self.placer(features.float())
+        placing = nn.functional.cross_entropy(
+            placed.flatten(0, 1), batch.placed.flatten(), self._weight_of_place, ignore_index=IGNORED
         )
-        return total / max(1, len(batch.digits))
+        losses = {
+            "placing": placing.item(),
+            "placed": _share_right(placed, batch.placed, (batch.placed >= 0) & (batch.placed < NOTHING)),
+        }
+        if self.done < self.schedule.encoder_steps:
+            return placing, losses
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = written_logits(self.model, features, batch)
+        writing = nn.functional.cross_entropy(
+            logits.flatten(0, 1),
+            batch.labels.flatten(),
+            ignore_index=IGNORED,
+            label_smoothing=_LABEL_SMOOTHING,
+        )
+        losses |= {
+            "writing": writing.item(),
+            "right": _share_right(logits, batch.labels, batch.labels != IGNORED),
+        }
+        return writing + self.schedule.placing_share * placing, losses
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -141,12 +152,5 @@ def written_logits(model: nn.Module, features: Tensor, batch: Batch) -> Tensor:
     return logits.float()
 
 
-def writing_loss(logits: Tensor, batch: Batch) -> Tensor:
-    return nn.functional.cross_entropy(
-        logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, label_smoothing=_LABEL_SMOOTHING
-    )
-
-
-def _share_right(logits: Tensor, batch: Batch) -> float:
-    is_word = batch.labels != IGNORED
-    return float((logits.argmax(-1) == batch.labels)[is_word].float().mean())
+def _share_right(logits: Tensor, labels: Tensor, counts: Tensor) -> float:
+    return float((logits.argmax(-1) == labels)[counts].float().mean())

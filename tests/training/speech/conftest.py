@@ -20,7 +20,7 @@ from training.speech.tokenizer import make_tokenizer
 from training.speech.trainer import Schedule, Trainer
 
 SHAPE = Shape(num_mels=16, width=16, encoder_layers=1, decoder_layers=1, heads=2)
-SCHEDULE = Schedule(steps=5, short_steps=2, warmup_steps=2, batch_size=2, rate=1e-2)
+SCHEDULE = Schedule(steps=5, encoder_steps=2, warmup_steps=2, batch_size=2, rate=1e-2)
 INDICES = (0, 4, 5, 9, 10, 49)
 
 

@@ -1,32 +1,31 @@
-"""Batches: every sound has its words in three languages, features are the processor's, a seed gives one batch."""
+"""Batches: every sound has its words in three languages, each digit has its place, a seed gives one batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import groupby
 
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from training.speech.batches import IGNORED, Batch
+from training.speech.batches import IGNORED, NOTHING
 from training.speech.trainer import Trainer
 from training.speech.words import LANGUAGES, text_of
 
 
-def _digits_of_each(batch: Batch) -> Iterator[list[int]]:
-    for digits in batch.digits.split(batch.num_digits.tolist()):
-        yield digits.tolist()
-
-
-def test_labels_are_the_digits_words_and_an_end(
+def test_words_are_those_of_the_digits_that_have_a_place(
     make_trainer: Callable[[], Trainer], tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    batch = make_trainer().mixture.batch(1, 4)
+    batch = make_trainer().mixture.batch(1, 8)
     rows = iter(batch.labels.tolist())
-    for digits in _digits_of_each(batch):
+    for placed in batch.placed.tolist():
         for language in LANGUAGES:
             labels = [label for label in next(rows) if label != IGNORED]
-            assert tokenizer.decode(labels[:-1]) == text_of(digits, language)
             assert labels[-1] == tokenizer.eos_token_id
+            # Of two equal digits without a pause between them the places run together.
+            digits = [digit for digit, _ in groupby(placed) if digit != NOTHING]
+            written = [word for word, _ in groupby(tokenizer.decode(labels[:-1]).split())]
+            assert written == [word for word, _ in groupby(text_of(digits, language).split())]
     assert next(rows, None) is None
 
 
@@ -46,16 +45,11 @@ def test_same_seed_gives_the_same_batch(make_trainer: Callable[[], Trainer]) -> 
     assert not torch.equal(first.features, other.features)
 
 
-def test_strings_are_no_longer_than_asked(make_trainer: Callable[[], Trainer]) -> None:
+def test_some_batches_fill_the_window_and_others_are_as_long_as_their_sounds(
+    make_trainer: Callable[[], Trainer],
+) -> None:
     mixture = make_trainer().mixture
-    assert int(mixture.batch(5, 20, longest=2).num_digits.max()) == 2
-    assert max(int(mixture.batch(seed, 20).num_digits.max()) for seed in range(5)) > 2
-
-
-def test_features_are_the_processors(make_trainer: Callable[[], Trainer]) -> None:
-    """Some batches fill the window, as the model will hear it; the others are as long as their longest sound."""
-    mixture = make_trainer().mixture
-    frames = [mixture.batch(seed, 2, longest=2).features.shape[2] for seed in range(12)]
+    frames = [mixture.batch(seed, 2).features.shape[2] for seed in range(12)]
     window = 2 * mixture.shape.num_positions
     assert window in frames
     assert min(frames) < window

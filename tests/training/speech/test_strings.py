@@ -46,6 +46,8 @@ def test_labels_are_what_is_heard(archive: Path, seed: int) -> None:
     spoken = join(draw(clips_of(read_recordings(archive, "train")), 5, rng), _PLAIN, rng)
     assert len(spoken.digits) == 5
     assert _heard(spoken.samples) == list(spoken.digits)
+    for one in spoken.said:
+        assert _heard(spoken.samples[one.start : one.end]) == list(one.digits)
 
 
 def test_what_does_not_fit_is_left_out_whole() -> None:
@@ -92,3 +94,11 @@ def test_faster_is_shorter_and_higher() -> None:
     assert len(faster.samples) == pytest.approx(len(clip.samples) / 1.25, abs=2)
     peak_hz = np.abs(np.fft.rfft(faster.samples)).argmax() * SAMPLING_RATE / len(faster.samples)
     assert peak_hz == pytest.approx(900 * 1.25, abs=5)
+
+
+def test_phrases_are_drawn_only_where_they_fit() -> None:
+    clips = [Clip("ann", digits, np.ones(10, np.float32)) for digits in ((1,), (2, 3), (4, 5, 6))]
+    rng = np.random.default_rng(7)
+    drawn = [draw(clips, 4, rng) for _ in range(20)]
+    assert {sum(len(clip.digits) for clip in string) for string in drawn} == {4}
+    assert len({len(string) for string in drawn}) > 1
