@@ -33,7 +33,9 @@ MODEL_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 _NUM_SAMPLES = 3
-_PARTS: dict[Modality, tuple[str, Any, str]] = {  # its name in a processor, what loads it, a file that it needs
+_PARTS: dict[
+    Modality, tuple[str, Any, str]
+] = {  # its name in a processor, what loads it, a file that it needs
     "image": ("image_processor", AutoImageProcessor, "*processor_config.json"),
     "audio": ("feature_extractor", AutoFeatureExtractor, "*processor_config.json"),
     "text": ("tokenizer", AutoTokenizer, "tokenizer.json"),
@@ -87,7 +89,9 @@ def examine(given: Unloaded, modality: Modality, sizes: Sequence[Size] = ()) -> 
         except (*MODEL_ERRORS, CleaveError) as error:
             reason = one_line(error)
         try:
-            return _by_modules(adapter, modality, (*notes, _UNTRACED.format(modality=modality, reason=reason)))
+            return _by_modules(
+                adapter, modality, (*notes, _UNTRACED.format(modality=modality, reason=reason))
+            )
         except (*MODEL_ERRORS, CleaveError) as error:  # it takes no such input at all
             reason = one_line(error)
     return Examined(notes=(_UNKNOWN.format(modality=modality, reason=reason),))
@@ -102,8 +106,8 @@ _UNKNOWN = (
     "files beside config.json"
 )
 _MANY_SHAPES = (
-    "{modality}: every size of input has a shape of its own, and only those that a bundle lists can be split; name them "
-    "with --size"
+    "{modality}: every size of input has a shape of its own, and only those that a bundle lists can be split; name "
+    "them with --size"
 )
 
 
