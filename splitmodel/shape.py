@@ -145,7 +145,10 @@ _TEXT_ONLY = (
     "it takes text alone, and text is smaller than any features of it, so there is nothing to run on a device; use a "
     "model that takes pictures or sound"
 )
-_NO_CONTENT = "none of its inputs is one of pictures, sound or text as transformers names them; use a model that takes these"
+_NO_CONTENT = (
+    "none of its inputs is one of pictures, sound or text as transformers names them; use a model "
+    "that takes these"
+)
 _ENDS_IN_NOTHING = (
     "it neither generates tokens nor compares embeddings, and only what does is served; use a generator, an "
     "encoder-decoder or a dual encoder"
