@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import cleave.environment  # noqa: F401
+from cleave.cli_device import index, listen, search
 from cleave.options import (
     AsJson,
     Bundle,
@@ -263,7 +264,10 @@ def demo(
 @app.command()
 def bench(
     name: Annotated[
-        str, typer.Argument(help="exact, footprint, accuracy, batch, repeat, mixed-split or soak.")
+        str,
+        typer.Argument(
+            help="exact, footprint, accuracy, batch, repeat, mixed-split, soak, coverage, speech or retrieval."
+        ),
     ],
     quick: Annotated[bool, typer.Option("--quick", help="A sample, in about a minute.")] = False,
     data: Annotated[
@@ -276,6 +280,10 @@ def bench(
 
     if not run_benchmark(name, quick=quick, data=data, as_json=as_json):
         raise typer.Exit(1)
+
+
+for command in (listen, index, search):
+    app.command()(command)
 
 
 def main() -> None:

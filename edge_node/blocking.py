@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future
 from types import TracebackType
@@ -15,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_node.answer import AsyncAnswer
+from edge_node.given import SoundSource
+from edge_node.hearing import Speech
+from edge_node.listening import Heard
 from edge_node.media import ImageSource
 from edge_node.node import AsyncEdgeNode
 from edge_node.report import AnswerReport
@@ -80,6 +83,20 @@ class EdgeNode:
     def search(self, index: str, **options: Any) -> list[Hit]:
         """What an index holds nearest to one input, with the options of AsyncEdgeNode.search."""
         return self._run(self._node.search(index, **options))
+
+    def listen(self, speech: Speech, rate_hz: int, **options: Any) -> Iterator[Heard]:
+        """What a model hears of speech, while it comes, with the options of AsyncEdgeNode.listen."""
+        heard = self._node.listen(speech, rate_hz, **options)
+        try:
+            while (one := self._run(_next(heard))) is not None:
+                yield one
+        finally:
+            with contextlib.suppress(Cancelled):
+                self._submit(heard.aclose())
+
+    def transcribe(self, sound: SoundSource, **options: Any) -> str:
+        """The text of a recording of any length, with the options of AsyncEdgeNode.transcribe."""
+        return self._run(self._node.transcribe(sound, **options))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return _result(self._submit(work))
@@ -152,6 +169,5 @@ async def _asked(
     return node.ask(question, image, **options)
 
 
-async def _next(texts: Any) -> str | None:
-    result: Awaitable[str | None] = anext(texts, None)
-    return await result
+async def _next(items: AsyncIterator[T]) -> T | None:
+    return await anext(items, None)

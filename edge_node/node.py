@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -18,7 +19,9 @@ from edge_node.answer import AsyncAnswer, texts_of
 from edge_node.bundle_store import BundleStore, Progress, default_folder
 from edge_node.encoding import Encoded, Encoder
 from edge_node.given import SoundSource
+from edge_node.hearing import Speech, hear, pieces, read_recording, sound_rate
 from edge_node.link import CONNECT_TIMEOUT_S, CloudLink, Sent
+from edge_node.listening import Heard
 from edge_node.media import ImageSource
 from edge_node.memory import DEFAULT_BYTES, FeatureMemory
 from edge_node.models import Models, ServedModel
@@ -47,6 +50,16 @@ class EmbedOptions(TypedDict, total=False):
     deadline_s: float | None
     hash_first: bool | None
     priority: int
+
+
+class HearOptions(TypedDict, total=False):
+    """What may be said of speech: see `AsyncEdgeNode.ask`."""
+
+    split: int | None
+    codec: str | None
+    deadline_s: float | None
+    language: str | None
+    task: str | None
 
 
 class AsyncEdgeNode:
@@ -131,6 +144,45 @@ class AsyncEdgeNode:
         )  # fmt: skip
         report = AnswerReport(question)
         return AsyncAnswer(self._answer(wanted, report), report)
+
+    async def listen(
+        self,
+        speech: Speech,
+        rate_hz: int,
+        *,
+        every_s: float = 0.5,
+        model: str | None = None,
+        **options: Unpack[HearOptions],
+    ) -> AsyncGenerator[Heard, None]:
+        """What a model hears of one channel of speech at `rate_hz`, while it comes: text that is revised, then final.
+
+        What is being said is asked about again after every `every_s` of it; at pauses its text stays. Raises what
+        `ask` raises.
+        """
+        served = await self._models.get(model, self._cloud())
+        manifest = served.bundle.manifest
+        heard_hz = sound_rate(manifest)
+
+        async def ask(samples: NDArray[np.float32]) -> str:
+            return await self.ask(sound=(samples, heard_hz), model=model, **options).text()
+
+        async with aclosing(hear(ask, manifest, speech, rate_hz, every_s)) as heard:
+            async for one in heard:
+                yield one
+
+    async def transcribe(
+        self, sound: SoundSource, *, model: str | None = None, **options: Unpack[HearOptions]
+    ) -> str:
+        """The text of a recording of any length: cut at its pauses, all pieces at once."""
+        recording = await asyncio.to_thread(read_recording, sound)
+        text = ""
+        speech = self.listen(
+            pieces(recording), recording.sample_rate_hz, every_s=math.inf, model=model, **options
+        )
+        async with aclosing(speech) as heard:
+            async for one in heard:
+                text = one.text
+        return text
 
     async def embed(
         self,

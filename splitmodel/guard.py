@@ -7,7 +7,7 @@ what the input shows, and not only on what it is, is no graph's business: such a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -162,8 +162,18 @@ def _others(examples: Sequence[Tensor]) -> list[list[Tensor]]:
         half = tensor.shape[-1] // 2
         return torch.cat([tensor[..., :half], tensor[..., -1:].expand_as(tensor)[..., half:]], dim=-1)
 
-    floats = [noise, lambda x: x.flip(-1), lambda x: -2 * x - 0.1, lambda x: torch.full_like(x, 0.5)]
-    integers = [lambda x: x.flip(-1), cut_short, torch.clone, lambda x: cut_short(x).flip(-1)]
+    floats: list[Callable[[Tensor], Tensor]] = [
+        noise,
+        lambda x: x.flip(-1),
+        lambda x: -2 * x - 0.1,
+        lambda x: torch.full_like(x, 0.5),
+    ]
+    integers: list[Callable[[Tensor], Tensor]] = [
+        lambda x: x.flip(-1),
+        cut_short,
+        lambda x: x,
+        lambda x: cut_short(x).flip(-1),
+    ]
     return [
         [change(x) if x.is_floating_point() else reorder(x) for x in examples]
         for change, reorder in zip(floats, integers, strict=True)

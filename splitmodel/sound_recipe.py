@@ -81,8 +81,8 @@ def sound_difference(
 ) -> float:
     """The largest absolute difference between `features` of a mono sound and the extractor's own.
 
-    Infinite where the shapes differ. `features` is the device's code (edge_node.sound_features), which this package
-    may not import.
+    Infinite where the shapes differ, or either is not finite. `features` is the device's code
+    (edge_node.sound_features), which this package may not import.
     """
     made = extractor(
         samples, sampling_rate=recipe.sample_rate_hz, return_tensors="np", **_call_settings(recipe, extractor)
@@ -91,7 +91,8 @@ def sound_difference(
     values = features(recipe, samples)
     if values.shape != reference.shape:
         return float("inf")
-    return float(np.abs(values.astype(np.float64) - reference).max())
+    difference = float(np.abs(values.astype(np.float64) - reference).max())
+    return difference if np.isfinite(difference) else float("inf")
 
 
 def _call_settings(recipe: SoundPreprocessing, extractor: Any) -> dict[str, Any]:
@@ -231,17 +232,22 @@ def _kaldi(extractor: Any) -> MelSpectrogram:
 
 
 def _bank(filters: Any, extractor: Any) -> MelBank:
-    """The parameters that make these very filters, among those in use."""
+    """The parameters in use that make these filters; of two scales that differ by rounding alone, the nearer."""
     filters, rate = np.asarray(filters), extractor.sampling_rate
     lowest = dict.fromkeys(float(hz) for hz in (getattr(extractor, "frequency_min", 0), 0, 20))
     highest = dict.fromkeys(float(hz) for hz in (getattr(extractor, "frequency_max", 8000), 8000, rate // 2))
+    made: list[tuple[float, MelBank]] = []
     for low, high, scale, norm, in_mel in product(lowest, highest, _SCALES, ("slaney", None), (True, False)):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of bins that no frequency falls into
-            made = mel_filter_bank(*filters.shape, low, high, rate, norm, scale, in_mel)
-        if np.allclose(made, filters, rtol=1e-9, atol=1e-12):
-            return MelBank(filters.shape[1], low, high, scale, norm is not None, in_mel)
-    raise ValueError(f"no mel scale makes its {filters.shape[1]} filters of {len(filters)} frequencies")
+        if low < high:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of bins that no frequency falls into
+                table = mel_filter_bank(*filters.shape, low, high, rate, norm, scale, in_mel)
+            bank = MelBank(filters.shape[1], low, high, scale, norm is not None, in_mel)
+            made.append((float(np.abs(table - filters).max()), bank))
+    difference, nearest = min(made, key=lambda pair: pair[0])
+    if not difference <= 1e-9 * np.abs(filters).max():
+        raise ValueError(f"no mel scale makes its {filters.shape[1]} filters of {len(filters)} frequencies")
+    return nearest
 
 
 def _window(window: NDArray[Any]) -> tuple[WindowName, bool]:

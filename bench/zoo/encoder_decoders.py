@@ -33,14 +33,14 @@ def _whisper(folder: Path) -> Path:
 
 
 def _moonshine(folder: Path) -> Path:
-    """The wave itself, as long as it is."""
+    """The wave itself, as long as it is, and a mask of ones."""
     config = transformers.MoonshineConfig(
         vocab_size=VOCABULARY, hidden_size=_WIDTH, intermediate_size=2 * _WIDTH, encoder_num_hidden_layers=_LAYERS,
         decoder_num_hidden_layers=2, encoder_num_attention_heads=_HEADS, decoder_num_attention_heads=_HEADS,
         max_position_embeddings=CONTEXT_TOKENS, tie_word_embeddings=False, **_IDS,
     )  # fmt: skip
     model = transformers.MoonshineForConditionalGeneration(config)
-    extractor = Wav2Vec2FeatureExtractor(do_normalize=False)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True)
     processor = transformers.Wav2Vec2Processor(feature_extractor=extractor, tokenizer=make_tokenizer())
     return save(folder, model, processor)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -116,16 +117,24 @@ def encoder_method(name: str, model: Any, modality: str) -> Callable[..., Any]:
         return lambda input_features: inner.multi_modal_projector(
             inner.audio_tower(input_features).last_hidden_state
         )
-    return model.get_encoder().forward  # type: ignore[no-any-return]
+    return _states_of(model.get_encoder())
+
+
+def _states_of(encoder: Any) -> Callable[..., Any]:
+    """What a decoder attends to: the last states, and which of them are real."""
+
+    @functools.wraps(encoder.forward)
+    def states(**inputs: Tensor) -> dict[str, Tensor]:
+        output = encoder(**inputs)
+        return {"states": output.last_hidden_state, "mask": getattr(output, "attention_mask", None)}
+
+    return states
 
 
 def tensors_of(output: Any) -> list[Tensor]:
-    """Of an encoder's output, what is read on: all that is not an inner state, else the last state."""
-    if isinstance(output, Tensor):
-        return [output]
-    kept = {key: value for key, value in output.items() if key not in _INNER and value is not None}
-    leaves = pytree.tree_leaves(kept or {"last": output.last_hidden_state})
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    """Of an encoder's output, what is read on: all that is not an inner state."""
+    kept = output if isinstance(output, Tensor) else {k: v for k, v in output.items() if k not in _INNER}
+    return [leaf for leaf in pytree.tree_leaves(kept) if isinstance(leaf, Tensor)]
 
 
 def modalities(name: str) -> Sequence[str]:

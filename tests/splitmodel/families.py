@@ -12,7 +12,7 @@ import transformers
 from torch import Tensor
 
 from bench.zoo.weights import randomise
-from splitmodel.adapters.generator import GeneratorWithEncoders
+from splitmodel.adapters.generator import Generator
 from splitmodel.loading import Checkpoint
 
 TEXT = {
@@ -121,17 +121,15 @@ class MadePixels:
         return self.tensors
 
 
-def make_family(name: str) -> tuple[GeneratorWithEncoders, dict[str, Tensor]]:
+def make_family(name: str) -> tuple[Generator, dict[str, Tensor]]:
     """The family's tiny model as an adapter, and the picture's tensors that it is traced with."""
     stem, settings, inputs = FAMILIES[name]
     config = getattr(transformers, f"{stem}Config")(**settings)
     model = getattr(transformers, f"{stem}ForConditionalGeneration")(config).eval()
     randomise(model, seed=0)
     tensors = inputs()
-    processor = SimpleNamespace(
-        image_processor=MadePixels(tensors), tokenizer=object(), image_token="<image>"
-    )
-    return GeneratorWithEncoders(Checkpoint(name, Path(name), model, processor, "")), tensors
+    processor = SimpleNamespace(image_processor=MadePixels(tensors), image_token="<image>")
+    return Generator(Checkpoint(name, Path(name), model, processor, "")), tensors
 
 
 def _noise(*shape: int) -> Tensor:

@@ -19,6 +19,7 @@ from cloud_node.prompt import ModelPrompt, chunk_cuts
 from cloud_node.runner import ModelRunner, Room
 from cloud_node.sampling import Choice
 from splitmodel.decoder import Decoder
+from splitmodel.model_call import ModelCall
 from splitmodel.recording import PrefillCall
 from tests.splitmodel.families import FAMILIES
 
@@ -60,7 +61,7 @@ def make_model(name: str, **text_settings: Any) -> Any:
 
 
 @torch.no_grad()
-def inputs_of(name: str, model: Any, seed: int) -> dict[str, Any]:
+def call_of(name: str, model: Any, seed: int) -> ModelCall:
     """A picture of noise between a few tokens of text, as the family's `generate` takes them."""
     generator = torch.Generator().manual_seed(seed)
     picture = ALL[name][2]()
@@ -73,23 +74,19 @@ def inputs_of(name: str, model: Any, seed: int) -> dict[str, Any]:
     types = (ids == _PICTURE_TOKEN).long()
     more = {"mm_token_type_ids": types, "token_type_ids": types * (name != "paligemma")}
     taken = inspect.signature(model.forward).parameters
-    return {
-        "input_ids": ids, "attention_mask": torch.ones_like(ids), **picture,
-        **{key: value for key, value in more.items() if key in taken},
-    }  # fmt: skip
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **picture}
+    return ModelCall(model, inputs | {key: value for key, value in more.items() if key in taken})
 
 
-@torch.no_grad()
-def whole_tokens(model: Any, inputs: Mapping[str, Any]) -> list[int]:
+def whole_tokens(call: ModelCall) -> list[int]:
     """The model's own `generate`, on its own."""
-    ids = model.generate(**inputs, do_sample=False, max_new_tokens=NUM_NEW)[0].tolist()
-    return list(ids[inputs["input_ids"].shape[1] :])
+    ids = call.generate(do_sample=False, max_new_tokens=NUM_NEW)[0].tolist()
+    return list(ids[call.prompt_tokens :])
 
 
 def make_runner(model: Any, num_slots: int = 4) -> ModelRunner:
-    adapter = SimpleNamespace(model=model)
-    preparer: Any = SimpleNamespace(adapter=adapter, decoder=Decoder(model), context_tokens=128)
-    return ModelRunner(preparer, Room(num_slots, 128, 0))
+    preparer: Any = SimpleNamespace(adapter=SimpleNamespace(model=model))
+    return ModelRunner(preparer, Decoder(model), Room(num_slots, 128, 0))
 
 
 def make_prompt(call: PrefillCall) -> ModelPrompt:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cloud_node.runner import ModelRunner
 from cloud_node.serving import serve
+from cloud_node.tails import Tail
 from splitmodel.batching import BatchedChain, Entry
 from splitmodel.chain import Chain
 from splitmodel.loading import load
@@ -146,7 +147,7 @@ def test_no_entries_are_no_work() -> None:
 @pytest.mark.parametrize("family", ["vipllava", "qwen2_5_vl", "got_ocr2"])
 def test_families_tails_together_are_as_each_alone(family: str) -> None:
     adapter, tensors = make_family(family)
-    chain = adapter.trace_encoder(Image.new("RGB", (8, 8))).chain
+    chain = adapter.trace_encoder("image", Image.new("RGB", (8, 8))).chain
     assert any(len(point.tensors) > 1 for point in chain.split_points)
     inputs = [tensors["pixel_values"]]
     require_equal_to_one_by_one(chain, inputs, all_points_twice(chain)[:8])
@@ -154,15 +155,24 @@ def test_families_tails_together_are_as_each_alone(family: str) -> None:
 
 @pytest.fixture(scope="module")
 def runner(tiny_checkpoint: Path, tiny_bundle: Path) -> ModelRunner:
-    return serve(load(str(tiny_checkpoint)), tiny_bundle)[1]
+    made = serve(load(str(tiny_checkpoint)), tiny_bundle)[1]
+    assert isinstance(made, ModelRunner)
+    return made
+
+
+def tail_of(runner: ModelRunner) -> Tail:
+    """Its only chain's."""
+    [tail] = runner.preparer.tails.by_id.values()
+    return tail
 
 
 @pytest.mark.slow
 def test_served_tails_together_are_as_each_alone(runner: ModelRunner) -> None:
-    chain = runner.preparer.encoder.chain
-    assert runner.preparer.tails.batching == "vmap"
-    inputs = runner.preparer.adapter.input_tensors(Image.new("RGB", (48, 48), (9, 90, 200)))
-    require_equal_to_one_by_one(chain, inputs, all_points_twice(chain))
+    tail = tail_of(runner)
+    assert tail.batched.batching == "vmap"
+    picture = Image.new("RGB", (48, 48), (9, 90, 200))
+    [inputs] = runner.preparer.adapter.boundary_input(tail.encoder, picture)
+    require_equal_to_one_by_one(tail.encoder.chain, inputs, all_points_twice(tail.encoder.chain))
 
 
 def asked_of_many(runner: ModelRunner) -> list[Asked]:
@@ -181,9 +191,10 @@ def test_payload_that_does_not_decode_fails_its_own_request_only(runner: ModelRu
     driven.finish()
     asked = asked_of_many(runner)
     corrupt = asked[1].sequence
-    broken = bytes(len(corrupt.payload))
-    corrupt.payload = memoryview(broken)
-    corrupt.request = replace(corrupt.request, crc32=crc32(broken))
+    broken = bytes(len(corrupt.payloads[0]))
+    corrupt.payloads = (memoryview(broken),)
+    item = replace(corrupt.request.inputs[0], crc32=crc32(broken))
+    corrupt.request = replace(corrupt.request, inputs=(item,))
     driven.submit(*asked)
     driven.finish()
     assert isinstance(asked[1].end, CleaveError)
@@ -201,8 +212,8 @@ def test_tail_that_raises_for_one_fails_its_own_request_only(
     driven.submit(*expected)
     driven.finish()
     asked = asked_of_many(runner)
-    chain, tails = runner.preparer.encoder.chain, runner.preparer.tails
-    original = chain.run
+    tail = tail_of(runner)
+    original = tail.encoder.chain.run
 
     def run(tensors: Sequence[Tensor], start: int, stop: int | None = None) -> list[Tensor]:
         if start == 3 and stop is None:
@@ -213,8 +224,8 @@ def test_tail_that_raises_for_one_fails_its_own_request_only(
         entries[0].tensors = []
         raise RuntimeError("no memory for all tails")
 
-    monkeypatch.setattr(chain, "run", run)
-    monkeypatch.setattr(tails, "run", fail)
+    monkeypatch.setattr(tail.encoder.chain, "run", run)
+    monkeypatch.setattr(tail.batched, "run", fail)
     driven.submit(*asked)
     driven.finish()
     assert isinstance(asked[1].end, CleaveError)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from partitioner.pictures import made_pictures
-from splitmodel.adapters.generator import Encoder, GeneratorWithEncoders
+from splitmodel.adapters.generator import Generator
+from splitmodel.encoder import Encoder
 from tests.kit.shapes import SHAPES, checkpoint
 from tests.splitmodel.encoders import (
     Accumulating,
@@ -26,9 +27,9 @@ _ENCODERS = [Mlp(3), Residual(3), Skip(), Accumulating(3), WithGrid(2), TwoInput
 
 
 @cache
-def traced(shape: str) -> tuple[GeneratorWithEncoders, Encoder]:
-    adapter = GeneratorWithEncoders(checkpoint(shape))
-    return adapter, adapter.trace_encoder(made_pictures(2)[1])
+def traced(shape: str) -> tuple[Generator, Encoder]:
+    adapter = Generator(checkpoint(shape))
+    return adapter, adapter.trace_encoder("image", made_pictures(2)[1])
 
 
 @pytest.mark.parametrize("encoder", _ENCODERS, ids=lambda encoder: type(encoder).__name__)
@@ -51,7 +52,7 @@ def test_llava_class_models_are_bit_equal_at_every_split_point(shape: str) -> No
     adapter, encoder = traced(shape)
     chain = encoder.chain
     for picture in made_pictures(4, seed=50):
-        pixels = adapter.input_tensors(picture)
+        [pixels] = adapter.boundary_input(encoder, picture)
         with torch.no_grad():
             reference: Tensor = adapter.model.get_image_features(pixels[0], return_dict=True).pooler_output[0]
         for split_point in range(chain.num_stages + 1):

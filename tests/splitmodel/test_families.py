@@ -8,14 +8,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from splitmodel.adapters.generator import GeneratorWithEncoders
+from splitmodel.adapters.generator import Generator
 from tests.splitmodel.families import FAMILIES, make_family
 
 _PICTURE = Image.new("RGB", (8, 8))
 
 
 @torch.no_grad()
-def whole_encoder(adapter: GeneratorWithEncoders, tensors: dict[str, Tensor]) -> list[Tensor]:
+def whole_encoder(adapter: Generator, tensors: dict[str, Tensor]) -> list[Tensor]:
     """What the model's own method gives, without the parts that the decoder never reads."""
     output = adapter.model.get_image_features(**tensors, return_dict=True)
     inner = ("last_hidden_state", "hidden_states", "attentions")
@@ -27,7 +27,7 @@ def whole_encoder(adapter: GeneratorWithEncoders, tensors: dict[str, Tensor]) ->
 def test_head_and_tail_are_bit_equal_to_the_whole_encoder(family: str) -> None:
     """At every split point; each is labelled, and few tensors cross it."""
     adapter, traced = make_family(family)
-    encoder = adapter.trace_encoder(_PICTURE).chain
+    encoder = adapter.trace_encoder("image", _PICTURE).chain
     untraced = {**traced, "pixel_values": torch.randn_like(traced["pixel_values"])}
     points = encoder.split_points
     assert encoder.num_stages >= 8

@@ -19,8 +19,8 @@ from tests.splitmodel.recordings import (
     SERVED,
     WINDOW,
     WINDOWED,
+    call_of,
     engine_tokens,
-    inputs_of,
     make_model,
     make_runner,
     whole_tokens,
@@ -54,10 +54,10 @@ def require_same_state(before: dict[str, Any], after: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_recording_leaves_nothing_on_the_model(name: str) -> None:
     model = make_model(name)
-    inputs = [inputs_of(name, model, seed) for seed in SEEDS]
+    calls = [call_of(name, model, seed) for seed in SEEDS]
     before, weights = state_of(model), {key: value.clone() for key, value in model.state_dict().items()}
     recorder = Recorder(model)
-    for one in inputs:
+    for one in calls:
         if name in REFUSED:
             with pytest.raises(BadInput):
                 recorder.prefill(one)
@@ -73,29 +73,29 @@ def test_recording_leaves_nothing_on_the_model(name: str) -> None:
 def test_tokens_in_a_batch_are_those_of_generate_alone(name: str, at_most: int) -> None:
     """Three prompts of different lengths, read in chunks, that join at different steps."""
     model = make_model(name)
-    inputs = [inputs_of(name, model, seed) for seed in SEEDS]
-    expected = [whole_tokens(model, one) for one in inputs]
+    calls = [call_of(name, model, seed) for seed in SEEDS]
+    expected = [whole_tokens(call) for call in calls]
     assert len({tuple(tokens) for tokens in expected}) == len(SEEDS), "the answers ignore their inputs"
-    assert len({one["input_ids"].shape for one in inputs}) > 1
+    assert len({call.inputs["input_ids"].shape for call in calls}) > 1
     runner = make_runner(model)
-    calls = [runner.decoder.record(one) for one in inputs]
-    assert engine_tokens(runner, calls, at_most=at_most) == expected
+    prefills = [runner.decoder.record(call) for call in calls]
+    assert engine_tokens(runner, prefills, at_most=at_most) == expected
 
 
 @pytest.mark.parametrize("name", FORWARD)
 def test_plain_causal_mask_gives_other_tokens_where_a_picture_reads_forward(name: str) -> None:
     model = make_model(name)
-    inputs = [inputs_of(name, model, seed) for seed in SEEDS]
+    calls = [call_of(name, model, seed) for seed in SEEDS]
     runner = make_runner(model)
-    calls = [runner.decoder.record(one) for one in inputs]
-    causal = [with_masks(c, {kind: m.tril() for kind, m in c.masks.items()}) for c in calls]
-    assert engine_tokens(runner, causal) != [whole_tokens(model, one) for one in inputs]
+    prefills = [runner.decoder.record(call) for call in calls]
+    causal = [with_masks(one, {kind: m.tril() for kind, m in one.masks.items()}) for one in prefills]
+    assert engine_tokens(runner, causal) != [whole_tokens(call) for call in calls]
 
 
 @pytest.mark.parametrize("name", FORWARD)
 def test_span_that_reads_forward_is_not_cut(name: str) -> None:
     model = make_model(name)
-    call = Decoder(model).record(inputs_of(name, model, 3))
+    call = Decoder(model).record(call_of(name, model, 3))
     cuts = chunk_cuts(call.masks)
     assert cuts[-1] == call.num_tokens
     for kind, mask in call.masks.items():
@@ -107,19 +107,19 @@ def test_span_that_reads_forward_is_not_cut(name: str) -> None:
 @pytest.mark.parametrize("name", WINDOWED)
 def test_window_matters_and_is_known(name: str) -> None:
     model = make_model(name)
-    inputs = [inputs_of(name, model, seed) for seed in SEEDS]
+    calls = [call_of(name, model, seed) for seed in SEEDS]
     runner = make_runner(model)
     assert WINDOW in runner.decoder.windows.values()
-    calls = [runner.decoder.record(one) for one in inputs]
+    prefills = [runner.decoder.record(call) for call in calls]
     runner.decoder.windows = dict.fromkeys(runner.decoder.windows)
-    assert engine_tokens(runner, calls) != [whole_tokens(model, one) for one in inputs]
+    assert engine_tokens(runner, prefills) != [whole_tokens(call) for call in calls]
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_decoder_that_takes_more_than_the_engine_passes_on_is_refused_in_one_sentence(name: str) -> None:
     model = make_model(name)
     with pytest.raises(BadInput, match=REFUSED[name]) as refused:
-        Decoder(model).record(inputs_of(name, model, 1))
+        Decoder(model).record(call_of(name, model, 1))
     assert "\n" not in str(refused.value)
     assert str(refused.value).endswith("use another model")
 
@@ -129,10 +129,10 @@ def test_attention_that_adds_its_mask_gives_the_same_tokens(name: str) -> None:
     """Eager attention adds what it is given to the scores: there, True is not a mask."""
     model = make_model(name)
     model.set_attn_implementation("eager")
-    inputs = [inputs_of(name, model, seed) for seed in SEEDS]
+    calls = [call_of(name, model, seed) for seed in SEEDS]
     runner = make_runner(model)
-    calls = [runner.decoder.record(one) for one in inputs]
-    assert engine_tokens(runner, calls) == [whole_tokens(model, one) for one in inputs]
+    prefills = [runner.decoder.record(call) for call in calls]
+    assert engine_tokens(runner, prefills) == [whole_tokens(call) for call in calls]
 
 
 def test_attention_that_takes_no_mask_is_refused() -> None:

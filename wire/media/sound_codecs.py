@@ -6,11 +6,10 @@ import io
 
 import numpy as np
 import soundfile
-import soxr
 from numpy.typing import NDArray
 
 from wire.errors import BadInput, UnknownCodec
-from wire.media.sounds import Sound, read_sound
+from wire.media.sounds import Sound, read_sound, resampled
 from wire.modality import Modality
 
 _FLAC_MAX_CHANNELS = 8
@@ -47,7 +46,7 @@ class Flac:
 
 
 class Opus:
-    """Lossy, at a variable bit rate whose mean is the setting; Ogg adds about 1 kbit/s.
+    """Lossy, at a variable bit rate whose mean is the setting; Ogg adds about 1 kbit/s, and 1 kB once.
 
     Opus knows five rates: another one is resampled to the next above, or to 48 kHz. Source: RFC 6716, RFC 7845.
     """
@@ -57,7 +56,7 @@ class Opus:
     settings: tuple[str, ...] = ("24", "12", "16", "32", "48")  # kbit/s per channel
 
     def encode(self, media: Sound, setting: str = "24") -> bytes:
-        """Raises UnknownCodec for another bit rate, BadInput for more than two channels."""
+        """Raises UnknownCodec for another bit rate, BadInput or TooLarge for a sound that it cannot hold."""
         _check_setting(self.codec_id, setting, self.settings)
         if media.num_channels > _OPUS_MAX_CHANNELS:
             raise BadInput(
@@ -66,9 +65,7 @@ class Opus:
         lowest, highest = _OPUS_KBPS
         level = 1 - (int(setting) - lowest) / (highest - lowest)
         rate_hz = next((rate for rate in _OPUS_RATES_HZ if rate >= media.sample_rate_hz), _OPUS_RATES_HZ[-1])
-        samples = media.samples.T
-        if rate_hz != media.sample_rate_hz:
-            samples = soxr.resample(samples, media.sample_rate_hz, rate_hz, quality="HQ")
+        samples = resampled(media.samples.T, media.sample_rate_hz, rate_hz)
         return _written(samples, rate_hz, "OGG", "OPUS", level)
 
     def decode(self, data: bytes | memoryview) -> Sound:

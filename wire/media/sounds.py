@@ -38,6 +38,8 @@ _BLOCK_SAMPLES = 1 << 18  # of all channels, per read
 _UNKNOWN_LENGTH = 0x7FF0_0000
 # Int32 numbers that nobody scaled; the power spectrum of larger ones overflows.
 _MAX_AMPLITUDE = 2.0**31
+# libsoxr does not come back from 1 Hz to 768,000 Hz; 1 Hz to 400,000 Hz takes it 0.1 s.
+_MAX_RATIO = 65_536
 _FULL_SCALE = {"int16": 2.0**15, "int32": 2.0**31, "uint8": 2.0**7}
 
 
@@ -121,22 +123,32 @@ def sound_of(array: NDArray[Any], sample_rate_hz: int, name: str = "the sound") 
 
 
 def to_mono(sound: Sound, rate_hz: int) -> Samples:
-    """[n] at that rate: the channels' mean, resampled by libsoxr at its high quality. Raises TooLarge or BadInput."""
-    num_samples = sound.num_samples * rate_hz // sound.sample_rate_hz
-    if num_samples > MAX_SOUND_SAMPLES:
-        raise TooLarge(
-            f"a sound of {sound.duration_s:,.0f} s makes {num_samples:,} samples at {rate_hz} Hz, and at most "
-            f"{MAX_SOUND_SAMPLES:,} are taken; cut it"
-        )
+    """[n] at that rate: the channels' mean, resampled. Raises TooLarge or BadInput."""
     mono = sound.samples[0] if sound.num_channels == 1 else sound.samples.mean(axis=0, dtype=np.float32)
-    if rate_hz != sound.sample_rate_hz:
-        mono = soxr.resample(mono, sound.sample_rate_hz, rate_hz, quality="HQ")
+    mono = resampled(mono, sound.sample_rate_hz, rate_hz)
     if len(mono) == 0:
         raise BadInput(
             f"the sound has {sound.num_samples} samples at {sound.sample_rate_hz} Hz, which is none at {rate_hz} Hz; "
             "give a longer one"
         )
-    return np.ascontiguousarray(mono, dtype=np.float32)
+    return np.ascontiguousarray(mono)
+
+
+def resampled(samples: Samples, rate_hz: int, wanted_hz: int) -> Samples:
+    """[n] or [n, channels] at the wanted rate, by libsoxr at its high quality. Raises TooLarge or BadInput."""
+    if rate_hz == wanted_hz:
+        return samples
+    if not 1 / _MAX_RATIO <= wanted_hz / rate_hz <= _MAX_RATIO:
+        raise BadInput(
+            f"a sound at {rate_hz} Hz cannot be resampled to {wanted_hz} Hz; record it at another rate"
+        )
+    num_samples = samples.size * wanted_hz // rate_hz
+    if num_samples > MAX_SOUND_SAMPLES:
+        raise TooLarge(
+            f"a sound of {len(samples) / rate_hz:,.0f} s makes {num_samples:,} samples at {wanted_hz} Hz, and at most "
+            f"{MAX_SOUND_SAMPLES:,} are taken; cut it"
+        )
+    return np.asarray(soxr.resample(samples, rate_hz, wanted_hz, quality="HQ"), np.float32)
 
 
 def _container(head: bytes) -> str | None:
