@@ -1,9 +1,9 @@
 """What shape a model has: told from what its class can do, before any weight is read. Pure, and names no family.
 
-generator         get_{image,audio,video}_features, and generates from tokens that the features stand among
-encoder-decoder   generates from `encoder_outputs`
-dual encoder      get_text_features beside another modality's, and generates nothing
-single            one input of one modality, and nothing generated from it: not served
+    generator         get_{image,audio,video}_features, and generates from tokens that the features stand among
+    encoder-decoder   generates from `encoder_outputs`
+    dual encoder      get_text_features beside another modality's, and generates nothing
+    single            one input of one modality, and nothing generated from it: not served
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ _CONTENT: dict[str, Modality] = {
     "pixel_values_videos": "video",
     "input_ids": "text",
 }
+
+
+_TOWERS: dict[Modality, str] = {"image": "vision_config", "audio": "audio_config"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,24 +97,27 @@ def getter_name(modality: Modality) -> str:
 def _shape_of_class(model_class: Any) -> Shape:
     arguments = inspect.signature(model_class.forward).parameters
     getters = tuple(one for one in MODALITIES if callable(getattr(model_class, getter_name(one), None)))
-    senses = tuple(one for one in getters if one != "text")
+    senses = _senses(model_class, getters, arguments)
     generates = bool(model_class.can_generate())
     reason = _VIDEO_ONLY if senses == ("video",) else ""
     if generates and senses:
         return Shape("generator", senses, reason)
-    heard = tuple(
-        dict.fromkeys(m for name, m in _CONTENT.items() if name in arguments and m in ("image", "audio"))
-    )
-    if generates and "input_ids" in arguments and "encoder_outputs" not in arguments and heard:
-        return Shape("generator", heard)  # its forward calls the encoder itself
     if generates and "encoder_outputs" in arguments:
         modality = _CONTENT.get(_main_input(model_class, arguments))
         if modality is None:
             return _not_supported(_NO_CONTENT)
         return Shape("encoder-decoder", (modality,), _TEXT_ONLY if modality == "text" else "")
-    if not generates and senses and "text" in getters:
+    if not generates and "text" in getters and senses:
         return Shape("dual encoder", getters, reason)
     return _without_encoders(arguments)
+
+
+def _senses(model_class: Any, getters: Collection[Modality], arguments: Collection[str]) -> tuple[Modality, ...]:
+    """Those with a method; those whose encoder is only a part of the model, which its config then has a part for, too."""
+    parts = getattr(model_class.config_class, "sub_configs", ())
+    taken = {_CONTENT[name] for name in _CONTENT if name in arguments}
+    towers = {sense for sense, name in _TOWERS.items() if name in parts and sense in taken}
+    return tuple(one for one in MODALITIES if one != "text" and one in {*getters, *towers})
 
 
 def _main_input(model_class: Any, arguments: Collection[str]) -> str:
@@ -146,8 +152,7 @@ _TEXT_ONLY = (
     "model that takes pictures or sound"
 )
 _NO_CONTENT = (
-    "none of its inputs is one of pictures, sound or text as transformers names them; use a model "
-    "that takes these"
+    "none of its inputs is one of pictures, sound or text as transformers names them; use a model that takes these"
 )
 _ENDS_IN_NOTHING = (
     "it neither generates tokens nor compares embeddings, and only what does is served; use a generator, an "
