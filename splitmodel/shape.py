@@ -1,9 +1,9 @@
 """What shape a model has: told from what its class can do, before any weight is read. Pure, and names no family.
 
-    generator         get_{image,audio,video}_features, and generates from tokens that the features stand among
-    encoder-decoder   generates from `encoder_outputs`
-    dual encoder      get_text_features beside another modality's, and generates nothing
-    single            one input of one modality, and nothing generated from it: not served
+generator         get_{image,audio,video}_features, and generates from tokens that the features stand among
+encoder-decoder   generates from `encoder_outputs`
+dual encoder      get_text_features beside another modality's, and generates nothing
+single            one input of one modality, and nothing generated from it: not served
 """
 
 from __future__ import annotations
@@ -112,8 +112,10 @@ def _shape_of_class(model_class: Any) -> Shape:
     return _without_encoders(arguments)
 
 
-def _senses(model_class: Any, getters: Collection[Modality], arguments: Collection[str]) -> tuple[Modality, ...]:
-    """Those with a method; those whose encoder is only a part of the model, which its config then has a part for, too."""
+def _senses(
+    model_class: Any, getters: Collection[Modality], arguments: Collection[str]
+) -> tuple[Modality, ...]:
+    """Those with a method, and those whose encoder is a part of the model, which its config then has a part for."""
     parts = getattr(model_class.config_class, "sub_configs", ())
     taken = {_CONTENT[name] for name in _CONTENT if name in arguments}
     towers = {sense for sense, name in _TOWERS.items() if name in parts and sense in taken}
@@ -152,7 +154,8 @@ _TEXT_ONLY = (
     "model that takes pictures or sound"
 )
 _NO_CONTENT = (
-    "none of its inputs is one of pictures, sound or text as transformers names them; use a model that takes these"
+    "none of its inputs is one of pictures, sound or text as transformers names them; use one "
+    + "that takes these"
 )
 _ENDS_IN_NOTHING = (
     "it neither generates tokens nor compares embeddings, and only what does is served; use a generator, an "

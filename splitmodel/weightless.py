@@ -6,8 +6,6 @@ the first weight. So an encoder's Python takes the way that it takes with its we
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
