@@ -1,9 +1,8 @@
 """Speech: word error rate of the committed model, and how soon after the last word the final text is there.
 
-Recordings are fsdd's official test part (`--data` names the folder that holds it). Word error rates come from the model's
-own `generate`; a part of them is asked through the real path, too, and has to be the same text. Streaming is measured
-at the speed of speech, over gRPC on loopback, against sending the same recording once it has ended: whole, as Opus,
-and cut into pieces, as features.
+Recordings are fsdd's official test part (`--data` names the folder that holds it). Word error rates come from the
+model's own `generate`. Streaming is measured at the speed of speech, over gRPC on loopback, against sending the same
+recording once it has ended: whole, as Opus, and cut into pieces, as features.
 """
 
 from __future__ import annotations
@@ -19,9 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from training.speech.evaluate import SINGLE, STRINGS, evaluate, num_word_errors, sounds_of
-from training.speech.recordings import SAMPLING_RATE, read_recordings
-from training.speech.words import LANGUAGES, text_of
 
 from bench.in_process import cloud_thread
 from bench.report import Bar, Result, Table
@@ -34,6 +30,9 @@ from edge_node.node import AsyncEdgeNode
 from edge_node.preprocess import preprocess
 from partitioner.partition import Wishes, partition
 from splitmodel.loading import load
+from training.speech.evaluate import SINGLE, STRINGS, evaluate, num_word_errors, sounds_of
+from training.speech.recordings import SAMPLING_RATE, read_recordings
+from training.speech.words import LANGUAGES, text_of
 from wire.errors import BadInput
 from wire.media.sounds import Sound
 
@@ -83,10 +82,11 @@ def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
             ),
             Bar("final text after the last word: listening / whole recording afterwards, as Opus",
                 latency["listening"] / latency["afterwards, whole"], 1.0, "at most"),
-            Bar("word error rate of what was heard while it was spoken", streamed["error_rate"], MOST_ERRORS, "at most"),
+            Bar("word error rate of what was heard while it was spoken", streamed["error_rate"], MOST_ERRORS,
+                "at most"),
         ],
         tables=[
-            Table("word error rate, %, fsdd's official test recordings", ("sounds", "language", *speakers, "all"), rows),
+            Table("word error rate, %, fsdd's official test part", ("sounds", "language", *speakers, "all"), rows),
             Table("from the last word to the final text", ("way", "median ms", "of listening"), later),
         ],
         measured={

@@ -125,7 +125,18 @@ def _print_encoder(encoder: EncoderCosts, memory_bytes: int) -> None:
     tiles = f", {encoder.num_tiles} tiles per input" if encoder.num_tiles > 1 else ""
     choice = choose(encoder.points, memory_bytes)
     rows = [(*_row(point), _mark(point, choice, memory_bytes)) for point in encoder.points]
-    columns = ("split", "label", "raw", "fp16", "int8", "head parameters", "head", "activations", "memory", "")
+    columns = (
+        "split",
+        "label",
+        "raw",
+        "fp16",
+        "int8",
+        "head parameters",
+        "head",
+        "activations",
+        "memory",
+        "",
+    )
     title = f"{encoder.modality} {encoder.input_shape}{tiles}: {len(rows)} split points{how}"
     print_table(title, columns, rows)
 

@@ -6,8 +6,6 @@ the first weight. So an encoder's Python takes the way that it takes with its we
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -30,7 +28,7 @@ def make_weightless(model_class: Any, config: Any, dtype: torch.dtype = torch.fl
     return model.eval()
 
 
-def _without_numbers(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+def _without_numbers(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> Any:
     if parameter is None or parameter.is_meta:
         return parameter
     return nn.Parameter(parameter.data.to("meta"), requires_grad=False)

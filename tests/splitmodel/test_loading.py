@@ -12,8 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from partitioner.pictures import made_pictures
 from splitmodel.loading import Checkpoint, load, weights_digest
 from tests.kit.checkpoints import tiny_llava
+from tests.kit.zoo import checkpoint_folder
 from wire.errors import BadInput, CleaveError, UnknownModel
 
 _WEIGHTS = "model.safetensors"
@@ -73,9 +75,12 @@ def test_config_that_does_not_load_is_refused_with_the_reason(copy: Path, text: 
     assert reason in sentence
 
 
-def test_text_only_model_is_refused_by_its_kind(copy: Path) -> None:
-    (copy / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    assert "is a gpt2 model, and only generators with an image encoder" in refusal(copy, BadInput)
+@pytest.mark.parametrize("kind", ["depth_anything", "aimv2_text_model"])
+def test_model_of_no_kind_that_is_served_is_refused_by_its_kind(copy: Path, kind: str) -> None:
+    (copy / "config.json").write_text(json.dumps({"model_type": kind}))
+    assert f"is a {kind} model, and transformers has no class for it that is served" in refusal(
+        copy, BadInput
+    )
 
 
 def test_pickled_weights_are_never_read(copy: Path, tmp_path: Path) -> None:
@@ -194,3 +199,11 @@ def test_short_name_is_the_directorys_or_the_hub_id(tiny_checkpoint: Path) -> No
     assert local.short_name == tiny_checkpoint.name
     hub = Checkpoint("owner/model", Path("/cache/snapshots/3f2a9c"), None, None, "")
     assert hub.short_name == "owner/model"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["smolvlm", "internvl", "qwen2_5_vl"])
+def test_processor_whose_videos_need_what_is_missing_is_loaded_all_the_same(name: str) -> None:
+    processor = load(str(checkpoint_folder(name))).processor
+    inputs = processor.image_processor(made_pictures(2)[1], return_tensors="pt")
+    assert inputs["pixel_values"].ndim >= 2
