@@ -17,7 +17,7 @@ from PIL import Image
 
 from bench import zoo
 from bench.coverage_page import Covered, write_page
-from bench.in_process import cloud_thread
+from bench.in_process import cloud_thread, run_there
 from bench.report import Bar, Result, Table
 from cleave.halves import Halves
 from cleave.terminal import Report
@@ -25,7 +25,7 @@ from cleave.verifying import EMBEDDING_TOLERANCE, Question, make_questions, requ
 from cloud_node.detokenise import Detokeniser
 from cloud_node.server import Ready
 from cloud_node.serving import serve
-from edge_node.blocking import EdgeNode
+from edge_node.node import AsyncEdgeNode
 from edge_node.preprocess import preprocess
 from partitioner.partition import Partitioned, Wishes, partition
 from splitmodel.adapters.dual_encoder import DualEncoder
@@ -50,7 +50,7 @@ def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
     covered = []
     for done, (kind, name) in enumerate(names):
         progress("coverage", done, len(names))
-        covered.append(cover(kind, name, num_inputs=2 if quick else 8))
+        covered.append(cover(kind, name, num_inputs=4 if quick else 8))
     progress("coverage", len(names), len(names))
     if not quick:
         write_page(covered)
@@ -116,10 +116,8 @@ def _verified(made: Partitioned, kept: Path, num_inputs: int) -> Iterator[tuple[
     """Whether each answer is the whole model's, and by how much an embedding misses it."""
     halves = Halves.of(made, num_threads=1)
     served, runner = serve(made.adapter.checkpoint, made.folder, made.manifest.model)
-    with (
-        cloud_thread([Ready(served, runner, made.folder)], cache_bytes=0) as address,
-        EdgeNode(address, bundles=kept, num_threads=1) as edge,
-    ):
+    with cloud_thread([Ready(served, runner, made.folder)], cache_bytes=0) as address:
+        edge = run_there(_edge(address, kept))
         for chain in made.manifest.chains:
             questions = make_questions(halves, chain, num_inputs, seed=3000)
             require_sensitive(halves, chain, questions, NUM_TOKENS)
@@ -127,17 +125,22 @@ def _verified(made: Partitioned, kept: Path, num_inputs: int) -> Iterator[tuple[
                 yield from _asked_everywhere(halves, edge, chain, question)
         if made.manifest.shape == "generator":
             yield from _asked_about_two(halves, edge, made.manifest.chains[0])
+        run_there(edge.close())
+
+
+async def _edge(address: str, kept: Path) -> AsyncEdgeNode:
+    return AsyncEdgeNode(address, bundles=kept, num_threads=1)
 
 
 def _asked_everywhere(
-    halves: Halves, edge: EdgeNode, chain: Chain, question: Question
+    halves: Halves, edge: AsyncEdgeNode, chain: Chain, question: Question
 ) -> Iterator[tuple[bool, float]]:
     adapter = halves.adapter
     given = MediaInput(chain.modality, question.media)
     if isinstance(adapter, DualEncoder):
         reference = adapter.whole_embedding(given).numpy()
         for point in chain.split_points:
-            vector = edge.embed(**_media(halves, question.media), split=point.index, codec="raw")
+            vector = run_there(edge.embed(**_media(halves, question.media), split=point.index, codec="raw"))
             error = float(np.abs(vector - reference).max())
             yield error <= EMBEDDING_TOLERANCE, error
         return
@@ -147,10 +150,10 @@ def _asked_everywhere(
         answer = edge.ask(
             question.prompt, **media, split=point.index, codec="raw", max_new_tokens=NUM_TOKENS, temperature=0
         )
-        yield answer.text() == expected[0] and answer.report.generated_tokens == expected[1], 0.0
+        yield run_there(answer.text()) == expected[0] and answer.report.generated_tokens == expected[1], 0.0
 
 
-def _asked_about_two(halves: Halves, edge: EdgeNode, chain: Chain) -> Iterator[tuple[bool, float]]:
+def _asked_about_two(halves: Halves, edge: AsyncEdgeNode, chain: Chain) -> Iterator[tuple[bool, float]]:
     """Two inputs in one request, each at a split point of its own."""
     first, second = make_questions(halves, chain, 4, seed=4000)[1:3]
     inputs = [MediaInput(chain.modality, one.media) for one in (first, second)]
@@ -161,7 +164,7 @@ def _asked_about_two(halves: Halves, edge: EdgeNode, chain: Chain) -> Iterator[t
     answer = edge.ask(
         first.prompt, **media, split=[last // 2, last], codec="raw", max_new_tokens=NUM_TOKENS, temperature=0
     )
-    yield answer.text() == expected[0] and answer.report.generated_tokens == expected[1], 0.0
+    yield run_there(answer.text()) == expected[0] and answer.report.generated_tokens == expected[1], 0.0
 
 
 def _text(halves: Halves, inputs: Sequence[MediaInput], prompt: str) -> tuple[str, int]:

@@ -91,4 +91,4 @@ def _children_of_longest_list(root: nn.Module, called: set[str]) -> set[str]:
         if isinstance(module, nn.ModuleList | nn.Sequential)
     ]
     ran = [[child for child in children if child in called] for children in lists]
-    return set(max(ran, key=len, default=[]))
+    return set(max(ran, key=lambda children: len(children), default=[]))

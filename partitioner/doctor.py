@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from partitioner.examining import MODEL_ERRORS, EncoderCosts, Examined, Unloaded, examine
+from partitioner.examining import MODEL_ERRORS, EncoderCosts, Examined, examine
+from partitioner.given import Given
 from splitmodel.loading import load_config, one_line, resolve
 from splitmodel.shape import Shape, class_of, shape_of
 from splitmodel.weightless import Weightless, make_weightless
@@ -55,10 +56,11 @@ def diagnose(name: str, sizes: Sequence[Size] = ()) -> Diagnosis:
             f"the config.json of {name} describes no model that can be built ({one_line(error)}); use a complete one"
         ) from error
     with Weightless():
-        found = [_examine(Unloaded(name, path, model, shape), one, sizes) for one in shape.modalities]
+        found = [_examine(Given(name, path, model, shape), one, sizes) for one in shape.modalities]
     sizes_by_id = {id(parameter): parameter.numel() for parameter in model.parameters()}
     in_encoders = {one for examined in found for one in examined.parameters}
     rest = sum(size for one, size in sizes_by_id.items() if one not in in_encoders)
+    problems += tuple(problem for examined in found for problem in examined.problems)
     encoders = tuple(encoder for examined in found for encoder in examined.encoders)
     if not any(len(encoder.points) > 2 for encoder in encoders):
         problems = (*problems, "none of its encoders has a split point; see the notes")
@@ -74,7 +76,7 @@ def diagnose(name: str, sizes: Sequence[Size] = ()) -> Diagnosis:
     )
 
 
-def _examine(given: Unloaded, modality: Any, sizes: Sequence[Size]) -> Examined:
+def _examine(given: Given, modality: Any, sizes: Sequence[Size]) -> Examined:
     if modality == "video":
         return Examined(notes=("video: its encoder is not split; send frames as pictures",))
     return examine(given, modality, sizes)

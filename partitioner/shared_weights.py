@@ -49,7 +49,7 @@ def _with_weights(chain: Chain, shared: Mapping[tuple[str, int], str]) -> Chain:
 
 
 def share_weights(stages: Sequence[Path], target: Path) -> bool:
-    """Moves what the same stage of several shapes has in common to `target`, in their own folder; whether there was any.
+    """Moves what the same stage of several shapes has in common to `target`, beside them; whether there was any.
 
     The files are rewritten in place.
     """

@@ -84,7 +84,7 @@ def peak_bytes(stage: fx.GraphModule) -> int:
     root = {node: node for node in nodes}
     for node in nodes:
         if _is_view(node):
-            root[node] = root.get(node.args[0], node)  # type: ignore[arg-type, call-overload]
+            root[node] = root.get(node.all_input_nodes[0], node)
     last_use = {node: index for index, node in enumerate(nodes)}
     for index, node in enumerate(nodes):
         for source in node.all_input_nodes:
@@ -132,7 +132,7 @@ def _work_space(node: fx.Node) -> int:
     if getattr(getattr(node.target, "_schema", None), "name", "").partition("::")[2] != _SDPA:
         return 0
     queries, keys = (node.args[i].meta["val"] for i in (0, 1))  # type: ignore[union-attr]
-    return 2 * math.prod(queries.shape[:-1]) * int(keys.shape[-2]) * int(queries.element_size())
+    return int(2 * math.prod(queries.shape[:-1]) * keys.shape[-2] * queries.element_size())
 
 
 def _num_bytes(value: Any) -> int:

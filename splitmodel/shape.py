@@ -47,6 +47,9 @@ _CONTENT: dict[str, Modality] = {
 }
 
 
+_TOWERS: dict[Modality, str] = {"image": "vision_config", "audio": "audio_config"}
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A model's shape and the modalities that have an encoder. `reason` says why it cannot be split, and what to do."""
@@ -94,24 +97,29 @@ def getter_name(modality: Modality) -> str:
 def _shape_of_class(model_class: Any) -> Shape:
     arguments = inspect.signature(model_class.forward).parameters
     getters = tuple(one for one in MODALITIES if callable(getattr(model_class, getter_name(one), None)))
-    senses = tuple(one for one in getters if one != "text")
+    senses = _senses(model_class, getters, arguments)
     generates = bool(model_class.can_generate())
     reason = _VIDEO_ONLY if senses == ("video",) else ""
     if generates and senses:
         return Shape("generator", senses, reason)
-    heard = tuple(
-        dict.fromkeys(m for name, m in _CONTENT.items() if name in arguments and m in ("image", "audio"))
-    )
-    if generates and "input_ids" in arguments and "encoder_outputs" not in arguments and heard:
-        return Shape("generator", heard)  # its forward calls the encoder itself
     if generates and "encoder_outputs" in arguments:
         modality = _CONTENT.get(_main_input(model_class, arguments))
         if modality is None:
             return _not_supported(_NO_CONTENT)
         return Shape("encoder-decoder", (modality,), _TEXT_ONLY if modality == "text" else "")
-    if not generates and senses and "text" in getters:
+    if not generates and "text" in getters and senses:
         return Shape("dual encoder", getters, reason)
     return _without_encoders(arguments)
+
+
+def _senses(
+    model_class: Any, getters: Collection[Modality], arguments: Collection[str]
+) -> tuple[Modality, ...]:
+    """Those with a method, and those whose encoder is a part of the model, which its config then has a part for."""
+    parts = getattr(model_class.config_class, "sub_configs", ())
+    taken = {_CONTENT[name] for name in _CONTENT if name in arguments}
+    towers = {sense for sense, name in _TOWERS.items() if name in parts and sense in taken}
+    return tuple(one for one in MODALITIES if one != "text" and one in {*getters, *towers})
 
 
 def _main_input(model_class: Any, arguments: Collection[str]) -> str:
@@ -145,7 +153,10 @@ _TEXT_ONLY = (
     "it takes text alone, and text is smaller than any features of it, so there is nothing to run on a device; use a "
     "model that takes pictures or sound"
 )
-_NO_CONTENT = "none of its inputs is one of pictures, sound or text as transformers names them; use a model that takes these"
+_NO_CONTENT = (
+    "none of its inputs is one of pictures, sound or text as transformers names them; use one "
+    + "that takes these"
+)
 _ENDS_IN_NOTHING = (
     "it neither generates tokens nor compares embeddings, and only what does is served; use a generator, an "
     "encoder-decoder or a dual encoder"

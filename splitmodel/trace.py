@@ -59,8 +59,8 @@ class Trace:
 def trace(fn: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor], root: nn.Module) -> Trace:
     """Traces `fn(*examples)`, whose modules live under `root`, at the examples' shapes.
 
-    Raises BadInput where an operator writes into a tensor (a graph with such a write cannot be cut), and where
-    Python goes on by a number that another input would change.
+    Raises BadInput where an operator writes into a tensor (a graph with such a write cannot be cut), where Python goes
+    on by a number that another input would change, and where the model does not take the examples.
     """
     spans: list[ModuleSpan] = []
     ordinals: dict[str, int] = {}
@@ -76,8 +76,8 @@ def trace(fn: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor], root:
         tracer = make_fx(flat, tracing_mode="real", pre_dispatch=True, _error_on_data_dependent_ops=False)
         try:
             module = tracer(*examples)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split(" - ")[0].split())
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:  # the model's own refusals, too
+            reason = " ".join(str(error).split(" - ")[0].split()).rstrip(".")
             raise BadInput(f"the encoder cannot be traced: {reason}; use another model") from error
     guard = settle_reads(module, examples)
     fold_constants(module)

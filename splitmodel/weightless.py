@@ -28,7 +28,7 @@ def make_weightless(model_class: Any, config: Any, dtype: torch.dtype = torch.fl
     return model.eval()
 
 
-def _without_numbers(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+def _without_numbers(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> Any:
     if parameter is None or parameter.is_meta:
         return parameter
     return nn.Parameter(parameter.data.to("meta"), requires_grad=False)

@@ -133,7 +133,7 @@ def test_large_inputs_go_in_chunks_each_of_its_own(
         ({"images": []}, BadInput, "give a picture or a sound"),
         ({"images": ONE}, BadInput, "images is one image"),
         ({"images": "photo.png"}, BadInput, "must be a list"),
-        ({"images": [ONE, TWO], "split": [1]* 3}, BadInput, "3 split points for 2 inputs"),
+        ({"images": [ONE, TWO], "split": [1] * 3}, BadInput, "3 split points for 2 inputs"),
         ({"images": [ONE, TWO], "codec": []}, BadInput, "0 codecs for 2 inputs"),
         ({"images": [ONE, TWO], "split": [1, 99]}, UnknownSplitPoint, "0 to 9"),
         ({"images": [ONE, b""]}, BadInput, "empty"),

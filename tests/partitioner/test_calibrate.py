@@ -11,7 +11,7 @@ from splitmodel.tensors import from_numpy, relative_error, to_numpy
 from tests.kit.shapes import partitioned
 from tests.splitmodel.encoders import Mlp, Residual, example, make_chain
 from wire.codecs import all_codecs, decode, encode, parse_codec
-from wire.manifest import Chain, CodecEntry, InputShape, SplitPoint, Stage, TensorEntry
+from wire.manifest import CodecEntry
 
 _SHAPE = "clip, 2 layers"
 
@@ -21,12 +21,8 @@ def entry(split_point: int, codec: str, payload_bytes: int, faithfulness: float)
 
 
 def chosen(*entries: CodecEntry) -> tuple[int, str]:
-    """The default arm of a chain of two stages with these measurements."""
-    tensor = TensorEntry("x", "float32", [2])
-    points = [SplitPoint(index, str(index), [tensor], 8) for index in range(3)]
-    stages = [Stage(index, f"{index}.onnx") for index in range(2)]
-    chain = Chain("image", InputShape("2", None, None, tensor), points, stages, list(entries))
-    arm = default_arm(chain)
+    """The default arm of a chain with these measurements."""
+    arm = default_arm(entries)
     return arm.split_point, arm.codec
 
 
@@ -42,8 +38,8 @@ def test_default_of_equal_bytes_is_the_earlier_split_point_and_then_the_more_fai
 
 @pytest.mark.slow
 def test_default_of_a_made_bundle_is_the_cheapest_faithful_arm() -> None:
-    manifest = partitioned(_SHAPE).manifest
-    arm, chain = manifest.default_arm, manifest.chains[0]
+    [chain] = partitioned(_SHAPE).manifest.chains
+    arm = chain.default_arm
     default = chain.codec(arm.split_point, arm.codec)
     assert default is not None
     assert default.faithfulness <= 0.02
@@ -82,7 +78,9 @@ def test_faithfulness_falls_with_the_bits_that_are_kept() -> None:
 def test_entries_are_the_means_of_what_coding_and_decoding_gives() -> None:
     chain, inputs = make_chain(Residual(2)), [[example(seed)] for seed in range(3)]
     advances: list[None] = []
-    entries = {(e.split_point, e.codec): e for e in calibrate(chain, inputs, lambda: advances.append(None))}
+    entries = {
+        (e.split_point, e.codec): e for e in calibrate(chain, inputs, 1, lambda: advances.append(None))
+    }
     assert len(advances) == chain.num_stages + 1
     codec, specs = parse_codec("int8:token+zstd"), chain.split_points[1].tensors
     sizes, errors = [], []
@@ -98,10 +96,22 @@ def test_entries_are_the_means_of_what_coding_and_decoding_gives() -> None:
     assert measured.faithfulness == pytest.approx(sum(errors) / 3)
 
 
+def test_bytes_are_those_of_all_tiles_of_an_input() -> None:
+    chain, tiles = make_chain(Residual(2)), [[example(seed)] for seed in range(5)]
+    one, several = (
+        {(e.split_point, e.codec): e for e in calibrate(chain, tiles, count, lambda: None)}
+        for count in (1, 2.5)
+    )
+    raw = sum(spec.num_bytes for spec in chain.split_points[1].tensors)
+    assert one[1, "raw"].payload_bytes == raw
+    assert several[1, "raw"].payload_bytes == round(2.5 * raw)
+    assert several[1, "int8:token"].faithfulness == one[1, "int8:token"].faithfulness
+
+
 def test_codec_that_cannot_hold_the_features_is_left_out() -> None:
     """fp16 reaches to 65504."""
     chain = make_chain(Mlp(1))
-    entries = calibrate(chain, [[torch.full((1, 3, 8), 1e5)]], lambda: None)
+    entries = calibrate(chain, [[torch.full((1, 3, 8), 1e5)]], 1, lambda: None)
     at_input = {entry.codec for entry in entries if entry.split_point == 0}
     assert "fp16" not in at_input
     assert {"raw", "bf16"} <= at_input

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +11,29 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from edge_node.preprocess import preprocess
-from partitioner.checks import check_one_shape, check_preprocessing, check_prompts
+from partitioner.checks import Preprocess, check_preprocessing, check_prompts
 from partitioner.pictures import SIZES, made_pictures
-from splitmodel.adapters.generator import GeneratorWithEncoders
+from partitioner.samples import made_samples
+from splitmodel.adapters.base import Adapter
+from splitmodel.adapters.find import adapter_for
 from splitmodel.loading import load
+from splitmodel.media import Media, MediaInput, size_of
 from splitmodel.processing import Processing
+from splitmodel.recipes import recipe_of
+from tests.kit.zoo_adapters import adapter_of, encoders_of
+from wire.chain_entries import Preprocessing
 from wire.errors import BadInput
-from wire.preprocessing import ImagePreprocessing
+from wire.sizes import ImageSize
 
 _PICTURES = made_pictures(6)
 
 
 @pytest.fixture
-def adapter(tiny_checkpoint: Path) -> GeneratorWithEncoders:
-    return GeneratorWithEncoders(load(str(tiny_checkpoint)))
+def adapter(tiny_checkpoint: Path) -> Adapter:
+    return adapter_for(load(str(tiny_checkpoint)))
 
 
 def test_made_pictures_have_five_aspect_ratios_and_one_is_constant() -> None:
@@ -42,43 +48,71 @@ def test_made_pictures_are_the_same_for_the_same_seed_and_differ_otherwise() -> 
     assert not {p.tobytes() for p in one} & {p.tobytes() for p in other}
 
 
-def test_processor_with_a_fixed_size_passes_every_check(adapter: GeneratorWithEncoders) -> None:
-    check_one_shape(adapter, _PICTURES)
-    check_preprocessing(adapter, adapter.processing.recipe(), preprocess, _PICTURES)
-    check_prompts(adapter.processing, _PICTURES, "What is this?")
+def check(adapter: Adapter, preprocess: Preprocess) -> None:
+    """As the partitioner does."""
+    encoder = adapter.trace_encoder("image", _PICTURES[-1])
+    recipe, _ = recipe_of(adapter, encoder)
+    check_preprocessing(adapter, encoder, recipe, preprocess, _PICTURES, Path())
+    check_prompts(adapter, encoder, _PICTURES, "What is this?")
 
 
-def test_processor_that_picks_the_shape_per_picture_is_refused(adapter: GeneratorWithEncoders) -> None:
-    settings = adapter.checkpoint.processor.image_processor
-    settings.size = type(settings.size)(shortest_edge=48)
-    with pytest.raises(BadInput, match="different input shapes"):
-        check_one_shape(adapter, _PICTURES)
+def test_processor_with_a_fixed_size_passes_every_check(adapter: Adapter) -> None:
+    check(adapter, preprocess)
 
 
-def test_preprocessing_that_is_off_by_one_bit_is_refused(adapter: GeneratorWithEncoders) -> None:
-    def off(recipe: ImagePreprocessing, picture: Image.Image) -> NDArray[np.float32]:
-        values = preprocess(recipe, picture)
-        if picture.size == SIZES[-1]:
+def test_preprocessing_that_is_off_by_one_bit_is_refused(adapter: Adapter) -> None:
+    def off(recipe: Preprocessing, media: Media, folder: Path) -> Sequence[NDArray[np.generic]]:
+        [values] = preprocess(recipe, media, folder)
+        if size_of(media) == ImageSize(*SIZES[-1]):
             values[0, 0, 0, 0] = np.nextafter(values[0, 0, 0, 0], np.float32(9))
-        return values
+        return [values]
 
-    with pytest.raises(BadInput, match="differs on a 500 x 180 picture"):
-        check_preprocessing(adapter, adapter.processing.recipe(), off, _PICTURES)
+    with pytest.raises(BadInput, match="differs on an input of 500x180"):
+        check(adapter, off)
 
 
-def test_setting_that_the_recipe_does_not_read_is_found_by_comparing(adapter: GeneratorWithEncoders) -> None:
+def test_preprocessing_of_another_shape_is_refused(adapter: Adapter) -> None:
+    def flat(recipe: Preprocessing, media: Media, folder: Path) -> Sequence[NDArray[np.generic]]:
+        return [values[0] for values in preprocess(recipe, media, folder)]
+
+    with pytest.raises(BadInput, match="differs on an input of 200x150"):
+        check(adapter, flat)
+    with pytest.raises(BadInput, match="differs on an input of 200x150"):
+        check(adapter, lambda *given: [*preprocess(*given), np.zeros(1, np.float32)])
+
+
+def test_setting_that_the_recipe_does_not_read_is_found_by_comparing(adapter: Adapter) -> None:
     settings = adapter.checkpoint.processor.image_processor
-    settings.do_pad, settings.pad_size = True, type(settings.size)(height=64, width=64)
-    with pytest.raises(BadInput, match="does something that the recipe"):
-        check_preprocessing(adapter, adapter.processing.recipe(), preprocess, _PICTURES)
+    sides = type(settings.size)
+    settings.size, settings.do_pad = sides(height=40, width=40), True
+    settings.pad_size = sides(height=48, width=48)
+    with pytest.raises(BadInput, match="does something that the recipe of image preprocessing does not"):
+        check(adapter, preprocess)
 
 
-def test_prompt_that_depends_on_what_the_picture_shows_is_refused(adapter: GeneratorWithEncoders) -> None:
+def test_prompt_that_depends_on_what_the_picture_shows_is_refused(adapter: Adapter) -> None:
     class Looks(Processing):
-        def whole(self, prompt: str, picture: Image.Image) -> dict[str, Tensor]:
-            inputs: Mapping[str, Any] = super().whole(prompt, picture)
-            brightness = torch.tensor([[int(np.array(picture).mean() > 0)]])
-            return {**inputs, "token_type_ids": brightness}
+        def whole(self, prompt: str, inputs: Sequence[MediaInput]) -> dict[str, Tensor]:
+            made: Mapping[str, Any] = super().whole(prompt, inputs)
+            brightness = torch.tensor([[int(np.array(inputs[0].media).mean() > 0)]])
+            return {**made, "token_type_ids": brightness}
 
-    with pytest.raises(BadInput, match="depend on what a 200 x 150 picture shows"):
-        check_prompts(Looks(adapter.checkpoint.processor), _PICTURES, "What is this?")
+    encoder = adapter.trace_encoder("image", _PICTURES[-1])
+    adapter.processing = Looks(adapter.checkpoint.processor)
+    with pytest.raises(BadInput, match="depend on what an input of 200x150 holds"):
+        check_prompts(adapter, encoder, _PICTURES, "What is this?")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("gain", "is_same"), [(1 + 5e-5, True), (1 + 5e-4, False)])
+def test_sounds_spectrum_may_round_otherwise_and_no_more(gain: float, is_same: bool) -> None:
+    """Its sums do in every library; another scale is no rounding."""
+    hearing, [encoder] = adapter_of("whisper"), encoders_of("whisper", "audio")
+    recipe, _ = recipe_of(hearing, encoder)
+    sounds = made_samples(hearing, "audio", 3)
+
+    def off(recipe: Preprocessing, media: Media, folder: Path) -> Sequence[NDArray[np.generic]]:
+        return [values * np.float32(gain) for values in preprocess(recipe, media, folder)]
+
+    with contextlib.nullcontext() if is_same else pytest.raises(BadInput, match="of audio preprocessing"):
+        check_preprocessing(hearing, encoder, recipe, off, sounds, Path())

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from edge_node.preprocess import preprocess
-from partitioner.partition import partition
+from partitioner.partition import PROMPTS, Wishes, partition
 from splitmodel.loading import Checkpoint, load
+from splitmodel.media import MediaInput
 from splitmodel.probe import read_probe
 from tests.kit.shapes import SHAPES, partitioned
 from wire.bundle_files import check_files
@@ -65,8 +67,9 @@ def test_made_bundle_passes_its_own_checks(shape: str) -> None:
     check_files(made.folder, manifest)
     assert manifest == made.manifest
     assert {entry.path for entry in manifest.files} == contents(made.folder).keys() - {MANIFEST_NAME}
-    chain = manifest.chains[0]
-    assert [point.label for point in chain.split_points] == [p.label for p in made.encoder.chain.split_points]
+    [chain] = manifest.chains
+    traced = made.encoders[chain.chain_id].chain
+    assert [point.label for point in chain.split_points] == [point.label for point in traced.split_points]
     assert sum(point.stage_macs for point in chain.split_points) > 0
 
 
@@ -74,7 +77,8 @@ def test_made_bundle_passes_its_own_checks(shape: str) -> None:
 def test_probe_holds_every_split_point_of_every_prompt() -> None:
     made = partitioned("clip, 5 layers, three of them read")
     probe = read_probe(made.folder / made.manifest.probe.path)
-    for index in range(len(made.manifest.probe.prompts)):
+    assert [item.prompt for item in made.manifest.probe.items] == list(PROMPTS)
+    for index in range(len(PROMPTS)):
         for point in made.manifest.chains[0].split_points:
             shapes = [list(array.shape) for array in probe.features(index, point.index)]
             assert shapes == [tensor.shape for tensor in point.tensors]
@@ -157,8 +161,8 @@ def test_other_programs_manifest_does_not_make_a_bundle(
 def test_bundle_of_another_format_version_is_replaced(checkpoint: Checkpoint, tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / MANIFEST_NAME).write_text('{"format_version": 99}')
-    made = partition(checkpoint, tmp_path / "bundle", preprocess, name="mine")
-    assert (made.manifest.format_version, made.manifest.model) == (1, "mine")
+    made = partition(checkpoint, tmp_path / "bundle", preprocess, Wishes(name="mine"))
+    assert (made.manifest.format_version, made.manifest.model) == (2, "mine")
 
 
 @pytest.mark.slow
@@ -186,7 +190,9 @@ def test_place_that_cannot_be_written_is_refused_in_one_sentence(
 @pytest.mark.slow
 def test_bundle_of_a_model_from_the_hub_is_named_after_its_id(checkpoint: Checkpoint, tmp_path: Path) -> None:
     pictures = [Image.radial_gradient("L").convert("RGB"), Image.linear_gradient("L").convert("RGB")]
-    hub = replace(checkpoint, name="owner/model")
-    assert (
-        partition(hub, tmp_path / "bundle", preprocess, calibration=pictures).manifest.model == "owner/model"
-    )
+    wishes = Wishes(calibration=[MediaInput("image", picture) for picture in pictures])
+    made = partition(replace(checkpoint, name="owner/model"), tmp_path / "bundle", preprocess, wishes)
+    assert made.manifest.model == "owner/model"
+    probe = read_probe(made.folder / made.manifest.probe.path)
+    for index, picture in enumerate(pictures):
+        assert np.array_equal(np.asarray(probe.media(index, "image")), np.asarray(picture))

@@ -75,9 +75,12 @@ def test_config_that_does_not_load_is_refused_with_the_reason(copy: Path, text: 
     assert reason in sentence
 
 
-def test_text_only_model_is_refused_by_its_kind(copy: Path) -> None:
-    (copy / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    assert "is a gpt2 model, and only generators with an image encoder" in refusal(copy, BadInput)
+@pytest.mark.parametrize("kind", ["depth_anything", "aimv2_text_model"])
+def test_model_of_no_kind_that_is_served_is_refused_by_its_kind(copy: Path, kind: str) -> None:
+    (copy / "config.json").write_text(json.dumps({"model_type": kind}))
+    assert f"is a {kind} model, and transformers has no class for it that is served" in refusal(
+        copy, BadInput
+    )
 
 
 def test_pickled_weights_are_never_read(copy: Path, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ _ENGLISH = {
     "ctrl": "the key",
     "mask": "which tokens a token reads; a stem of mask2former",
     "data": "bytes, and what a stem is left of data2vec",
+    "encoderdecoder": "a shape of model, of any family",
     "step": "one step of preprocessing or of the engine; a stem of step3",
 }
 

@@ -108,6 +108,18 @@ def test_branch_on_the_features_is_refused_in_one_sentence() -> None:
         traced(_Writes(branch))
 
 
+@pytest.mark.parametrize("error", [ValueError, TypeError, IndexError, RuntimeError])
+def test_refusal_of_the_models_own_is_refused_in_one_sentence(error: type[Exception]) -> None:
+    def refuse(x: Tensor, own: Tensor) -> Tensor:
+        raise error("Input size (64*64) doesn't match\nmodel (48*48).")
+
+    sentence = (
+        r"^the encoder cannot be traced: Input size \(64\*64\) doesn't match model \(48\*48\); use another"
+    )
+    with pytest.raises(BadInput, match=sentence):
+        traced(_Writes(refuse))
+
+
 def test_spans_hold_the_nodes_that_their_module_made() -> None:
     result = traced(Residual(2))
     spans = {span.name: span for span in result.spans}
