@@ -93,11 +93,11 @@ async def _through(model: Path, folder: Path, samples: HeldOut, progress: Report
                 started = time.perf_counter()
                 await _each(
                     len(items), lambda i, k=kept, x=items, n=index: edge.index_add(n, str(i), **{k: x[i]})
-                )  # type: ignore[misc]
+                )
                 added = time.perf_counter()
                 ranks = await _each(
                     len(queries),
-                    lambda i, a=asked, x=queries, n=index: _rank(edge, n, i, {a: x[i]}),  # type: ignore[misc]
+                    lambda i, a=asked, x=queries, n=index: _rank(edge, n, i, {a: x[i]}),
                 )
                 found["seconds"][way] = {"add": added - started, "search": time.perf_counter() - added}
                 found["recall"][way] = {k: sum(rank < k for rank in ranks) / len(ranks) for k in _AT}
@@ -132,10 +132,11 @@ def _index_times(folder: Path, size: int) -> dict[str, float]:
     for at in range(0, size, 1_000):
         batch = vectors[at : at + 1_000]
         store.add("bench", digest, [str(at + i) for i in range(len(batch))], batch)
-    add_s = time.perf_counter() - started
     store.close()
+    add_s = time.perf_counter() - started
     started = time.perf_counter()
     store = DiskIndexes(folder, [digest])
+    store.search("bench", digest, vectors[0], 10)
     load_s = time.perf_counter() - started
     times, kept = [], 0
     for query in rng.standard_normal((_SEARCHES, _DIM)).astype(np.float32):
