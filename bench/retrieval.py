@@ -16,20 +16,20 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from cloud_node.vector_store import VectorStore
 from PIL import Image
-from training.dual.evaluate import FIRST_EVALUATED_SEED, HeldOut, evaluate, held_out
 
 from bench.in_process import cloud_thread
 from bench.report import Bar, Result, Table
 from cleave.assets import resolve_model
 from cleave.terminal import Report
+from cloud_node.indexes import DiskIndexes
 from cloud_node.server import Ready
 from cloud_node.serving import serve
 from edge_node.node import AsyncEdgeNode
 from edge_node.preprocess import preprocess
 from partitioner.partition import Wishes, partition
 from splitmodel.loading import load
+from training.dual.evaluate import FIRST_EVALUATED_SEED, HeldOut, evaluate, held_out
 
 LEAST_RECALL = 0.80
 _AT = (1, 5, 10)
@@ -93,11 +93,11 @@ async def _through(model: Path, folder: Path, samples: HeldOut, progress: Report
                 started = time.perf_counter()
                 await _each(
                     len(items), lambda i, k=kept, x=items, n=index: edge.index_add(n, str(i), **{k: x[i]})
-                )  # type: ignore[misc]
+                )
                 added = time.perf_counter()
                 ranks = await _each(
                     len(queries),
-                    lambda i, a=asked, x=queries, n=index: _rank(edge, n, i, {a: x[i]}),  # type: ignore[misc]
+                    lambda i, a=asked, x=queries, n=index: _rank(edge, n, i, {a: x[i]}),
                 )
                 found["seconds"][way] = {"add": added - started, "search": time.perf_counter() - added}
                 found["recall"][way] = {k: sum(rank < k for rank in ranks) / len(ranks) for k in _AT}
@@ -126,14 +126,16 @@ def _index_times(folder: Path, size: int) -> dict[str, float]:
     rng = np.random.default_rng(1)
     vectors = rng.standard_normal((size, _DIM)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    digest, store = "0" * 64, VectorStore(folder)
+    digest = "0" * 64
+    store = DiskIndexes(folder, [digest])
     started = time.perf_counter()
     for at in range(0, size, 1_000):
         batch = vectors[at : at + 1_000]
         store.add("bench", digest, [str(at + i) for i in range(len(batch))], batch)
+    store.close()
     add_s = time.perf_counter() - started
-    store = VectorStore(folder)
     started = time.perf_counter()
+    store = DiskIndexes(folder, [digest])
     store.search("bench", digest, vectors[0], 10)
     load_s = time.perf_counter() - started
     times, kept = [], 0
@@ -144,6 +146,7 @@ def _index_times(folder: Path, size: int) -> dict[str, float]:
         times.append(time.perf_counter() - started)
         nearest = set(np.argsort(-(vectors @ query))[:10].tolist())
         kept += len(nearest & {int(hit.item_id) for hit in hits})
+    store.close()
     num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return {
         "add_s": add_s, "load_s": load_s, "search_s": median(times), "recall": kept / (10 * _SEARCHES),
