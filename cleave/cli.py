@@ -14,7 +14,7 @@ import cleave.environment  # noqa: F401
 from cleave.cli_device import index, listen, search
 from cleave.options import (
     AsJson,
-    Bundle,
+    Bundles,
     CacheMb,
     ChunkTokens,
     Cloud,
@@ -27,6 +27,7 @@ from cleave.options import (
     Drain,
     Dtype,
     Images,
+    IndexDir,
     Language,
     Listen,
     MaxBatchTokens,
@@ -36,7 +37,8 @@ from cleave.options import (
     MinP,
     MinTokens,
     Model,
-    Name,
+    Models,
+    Names,
     PrefixMb,
     Priority,
     Question,
@@ -122,10 +124,10 @@ def verify(
 
 @app.command()
 def cloud(
-    model: Model,
-    bundle: Bundle = None,
+    model: Models,
+    bundle: Bundles = None,
     listen: Listen = "127.0.0.1:50051",
-    name: Name = "",
+    name: Names = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
     compiled: Compiled = False,
@@ -137,11 +139,12 @@ def cloud(
     max_queue: MaxQueue = 64,
     cache_mb: CacheMb = 256,
     prefix_mb: PrefixMb = 256,
+    index_dir: IndexDir = None,
     deadline_s: DefaultDeadline = 60.0,
     drain_s: Drain = 30.0,
     metrics_listen: MetricsListen = "",
 ) -> None:
-    """Serve the tail, the fusion and the decoder to edge nodes; SIGTERM drains.
+    """Serve the tail, the fusion and the decoder of one model, or several, to edge nodes; SIGTERM drains.
 
     Without any authentication configured it should listen on loopback only.
     """
@@ -153,9 +156,10 @@ def cloud(
     logging.getLogger("cloud_node").setLevel(logging.INFO)
     serve_cloud(
         model,
-        bundle,
+        bundle or (),
+        name or (),
         listen=listen,
-        name=name,
+        index_dir=index_dir,
         device=device,
         dtype=dtype,
         compiled=compiled,

@@ -19,14 +19,36 @@ Timeout = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 # cleave cloud
-Bundle = Annotated[
-    Path | None,
+Models = Annotated[
+    list[str],
     typer.Option(
-        "--bundle", help="What `cleave partition` made of this model; made and kept by itself without."
+        "--model",
+        help="A Hugging Face checkpoint directory, a hub id, or 'default'; several are served side by side.",
+    ),
+]
+Bundles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--bundle",
+        help="What `cleave partition` made of the model; made and kept by itself without. One per model, in order.",
     ),
 ]
 Listen = Annotated[str, typer.Option(help="host:port; port 0 takes a free one.")]
-Name = Annotated[str, typer.Option(help="The name to serve the model under; the bundle's by default.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--name",
+        help="The name to serve the model under; the bundle's by default. One per model, in their order.",
+    ),
+]
+IndexDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--index-dir",
+        help="The folder where indexes of embeddings are kept, for `cleave index` and `cleave search`; none without.",
+        rich_help_panel="What is kept",
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU where there is one.", rich_help_panel="The model"),

@@ -147,7 +147,7 @@ def now(reading: Snapshot, time_s: float) -> Now:
         return int(reading.value(f"cleave_{name}"))
 
     return Now(
-        model=build.get("model", ""),
+        model=", ".join(reading.by("model", "cleave_build_info")),
         version=build.get("version", ""),
         device=build.get("device", ""),
         dtype=build.get("dtype", ""),

@@ -28,8 +28,11 @@ _log = logging.getLogger(__name__)
 MAX_INDEXES = 256
 MAX_ITEMS = 1_000_000  # of all indexes together
 MAX_DIM = 16_384  # 64 KiB a vector, which is what one message of the wire holds
-# Up to here every item is compared: that takes milliseconds, and misses none.
-_EXACT_UP_TO = 10_000
+# Up to here every item is compared: 100,000 of 128 numbers take some 10 ms, and none is missed.
+_EXACT_UP_TO = 100_000
+# Beyond, the graph is asked. Of random vectors, the hardest to tell apart, the library's own settings (16, 128, 64)
+# find half of the nearest 10 among 20,000; these find 99 in 100, at 1.4 times the cost of adding one.
+_CONNECTIVITY, _EXPANSION_ADD, _EXPANSION_SEARCH = 32, 128, 512
 # A graph is saved once this many of its items, and this share of them, are new.
 _SAVE_AFTER, _SAVE_SHARE = 1_000, 0.1
 _DIGEST_CHARS = 16
@@ -193,7 +196,14 @@ class _OpenIndex:
 
 
 def _new_graph(dim: int) -> Index:
-    return Index(ndim=dim, metric="ip", dtype="f32")
+    return Index(
+        ndim=dim,
+        metric="ip",
+        dtype="f32",
+        connectivity=_CONNECTIVITY,
+        expansion_add=_EXPANSION_ADD,
+        expansion_search=_EXPANSION_SEARCH,
+    )
 
 
 def _file_name(index: str, bundle_digest: str) -> str:
