@@ -10,7 +10,10 @@ from bench.report import Result, write
 from cleave.terminal import print_table, progress_bars
 from wire.errors import BadInput
 
-NAMES = ("exact", "footprint", "accuracy", "batch", "repeat", "mixed-split", "soak")
+NAMES = (
+    *("exact", "footprint", "accuracy", "batch", "repeat", "mixed-split", "soak"),
+    *("coverage", "speech", "retrieval"),
+)
 
 
 def run_benchmark(name: str, *, quick: bool, data: Path | None, as_json: bool) -> bool:

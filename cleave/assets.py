@@ -19,6 +19,10 @@ def assets_folder() -> Path:
     )
 
 
+# The project's own: pictures to text, speech to text, pictures and text to embeddings.
+OWN_MODELS = ("default", "speech", "dual")
+
+
 def resolve_model(name: str) -> str:
-    """`default` becomes the default model's directory; other names stay."""
-    return str(assets_folder() / "default") if name == "default" else name
+    """The name of one of the project's own models becomes its directory; other names stay."""
+    return str(assets_folder() / name) if name in OWN_MODELS else name

@@ -264,7 +264,10 @@ def demo(
 @app.command()
 def bench(
     name: Annotated[
-        str, typer.Argument(help="exact, footprint, accuracy, batch, repeat, mixed-split or soak.")
+        str,
+        typer.Argument(
+            help="exact, footprint, accuracy, batch, repeat, mixed-split, soak, coverage, speech or retrieval."
+        ),
     ],
     quick: Annotated[bool, typer.Option("--quick", help="A sample, in about a minute.")] = False,
     data: Annotated[

@@ -7,3 +7,5 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # gRPC tells of lost connections by itself, beside the one sentence that we have for them.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+# transformers tells at every answer which of a checkpoint's own settings it passes over.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -55,7 +55,7 @@ class Halves:
         )
 
     def boundary(self, chain: Chain, media: Media, split_point: int) -> list[list[torch.Tensor]]:
-        """What the cloud decodes, tile by tile, of what the device prepared, ran through its head and coded."""
+        """What the cloud decodes, by tile, of what the device prepared, ran through its head and coded."""
         arrays = preprocess(chain.preprocessing, media, self.folder)
         made = self.heads[chain.chain_id].run(arrays, split_point)
         is_tiled = chain.input_shape.is_tiled

@@ -77,7 +77,7 @@ async def _microphone(rate_hz: int) -> AsyncIterator[NDArray[np.float32]]:
     """Standard input: signed 16-bit little-endian samples of one channel, until it ends."""
     num_bytes = 2 * round(_CHUNK_S * rate_hz)
     while data := await asyncio.to_thread(sys.stdin.buffer.read, num_bytes):
-        yield np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / 32768
+        yield np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / np.float32(32768)
 
 
 class _Json:

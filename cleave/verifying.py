@@ -116,7 +116,7 @@ def verify_chain(
     references = [
         halves.whole([MediaInput(chain.modality, one.media)], one.prompt, num_tokens) for one in questions
     ]
-    _require_sensitive(halves, chain, questions, num_tokens)
+    require_sensitive(halves, chain, questions, num_tokens)
     for point in chain.split_points:
         compared: list[Comparison] = []
         for question, reference in zip(questions, references, strict=True):
@@ -139,8 +139,8 @@ def _differs(left: Generated, right: Generated) -> bool:
     return float(np.abs(left.logits - right.logits).max()) > 100 * EMBEDDING_TOLERANCE
 
 
-def _require_sensitive(halves: Halves, chain: Chain, questions: Sequence[Question], num_tokens: int) -> None:
-    """Equal tokens prove nothing of a model that answers the same whatever it sees."""
+def require_sensitive(halves: Halves, chain: Chain, questions: Sequence[Question], num_tokens: int) -> None:
+    """Equal tokens prove nothing of a model that answers the same whatever it sees; raises ModelFailed for one."""
     ends = [halves.encoded(chain, question.media, 0) for question in questions]
     zeroed, others = 0, 0
     for index, question in enumerate(questions):

@@ -22,6 +22,7 @@ from cloud_node.config import CloudConfig
 from cloud_node.engine import Engine
 from cloud_node.flights import Flights
 from cloud_node.host import Host, Hosted
+from cloud_node.indexes import DiskIndexes
 from cloud_node.metrics import Build, Metrics
 from cloud_node.metrics_endpoint import MetricsEndpoint
 from cloud_node.runner import ModelRunner
@@ -83,7 +84,8 @@ class CloudServer:
         hosted = {
             model.served.name: Hosted(model.served, self._flights[model.served.name]) for model in models
         }
-        host = Host(hosted, config.bounds, version, cache, metrics=self.metrics)
+        self._indexes = _indexes(config, models)
+        host = Host(hosted, config.bounds, version, cache, self._indexes, self.metrics)
         self._service = InferenceService(host, [BundleFiles(model.bundle, model.served) for model in models])
         watch_engines(self.metrics, self._engines)
         watch_service(self.metrics, self._service)
@@ -136,9 +138,17 @@ class CloudServer:
             await engine.close()
         for flights in self._flights.values():
             await flights.close()
+        if self._indexes is not None:
+            await asyncio.to_thread(self._indexes.close)
         if self._endpoint is not None:
             await self._endpoint.close()
             self._endpoint = None
+
+
+def _indexes(config: CloudConfig, models: Sequence[Ready]) -> DiskIndexes | None:
+    if config.index_dir is None:
+        return None
+    return DiskIndexes(config.index_dir, [model.served.bundle_digest for model in models])
 
 
 def run(config: CloudConfig, sources: Sequence[Source], tell: Callable[[str], None]) -> None:

@@ -33,7 +33,10 @@ class ServedModel:
 
 def files_before(chain: Chain, split_point: int) -> list[str]:
     """The bundle's files that a device needs to bring an input to a split point."""
-    return [*needed_files(chain.preprocessing), *(stage.path for stage in chain.stages[:split_point])]
+    return [
+        *needed_files(chain.preprocessing),
+        *(path for stage in chain.stages[:split_point] for path in stage.files),
+    ]
 
 
 class Models:

@@ -77,12 +77,12 @@ class ChainWriter:
 
     def _stages(self, encoder: Encoder, example: Sequence[Tensor]) -> list[Stage]:
         folder = f"stages/{encoder.modality}"
-        if encoder.size is not None:
-            folder += f"/{encoder.shape_id.replace('@', '-')}"
-        (self.folder / folder).mkdir(parents=True)
+        # In one folder for all sizes: a stage may read weights that lie beside it, and nowhere else.
+        prefix = "" if encoder.size is None else f"{encoder.shape_id.replace('@', '-')}-"
+        (self.folder / folder).mkdir(parents=True, exist_ok=True)
         advance, stages = self._advance("export", encoder, extra=-1), []
         for index, model in enumerate(export_stages(encoder.chain, example)):
-            path = f"{folder}/{index:03}.onnx"
+            path = f"{folder}/{prefix}{index:03}.onnx"
             (self.folder / path).write_bytes(model)
             stages.append(Stage(index=index, path=path))
             advance()

@@ -15,6 +15,7 @@ from partitioner.checks import Preprocess
 from partitioner.files import file_entries
 from partitioner.samples import fitted, made_samples
 from partitioner.shapes import trace_encoders
+from partitioner.shared_weights import share_between
 from splitmodel.adapters.base import Adapter
 from splitmodel.adapters.find import adapter_for
 from splitmodel.encoder import Encoder
@@ -128,6 +129,7 @@ def _write(
             ProbeInput(encoder, media, prompt if adapter.processing.takes_prompt else "")
             for media, prompt in zip(samples, PROMPTS, strict=False)
         ]
+    chains = share_between(folder, chains)
     (folder / _PROBE_PATH).parent.mkdir(parents=True)
     write_probe(folder / _PROBE_PATH, make_probe(adapter, probed))
     manifest = Manifest(

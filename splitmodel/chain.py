@@ -66,6 +66,11 @@ class Chain:
     def num_stages(self) -> int:
         return len(self._stages)
 
+    @property
+    def stages(self) -> Sequence[fx.GraphModule]:
+        """The stages' graphs, to be read."""
+        return self._stages
+
     @torch.no_grad()
     def run(self, tensors: Sequence[Tensor], start: int, stop: int | None = None) -> list[Tensor]:
         """From the tensors at split point `start` to those at `stop` (the end by default)."""
@@ -97,8 +102,12 @@ class Chain:
         return extract(self._trace.module, self._cuts[0].live, nodes), [self._names[node] for node in nodes]
 
     def _spec(self, node: fx.Node) -> TensorSpec:
-        value: Tensor = node.meta["val"]
-        return TensorSpec(self._names[node], _DTYPES[value.dtype], tuple(value.shape))
+        return spec_of(self._names[node], node.meta["val"])
+
+
+def spec_of(name: str, tensor: Tensor) -> TensorSpec:
+    """What the wire says of a tensor at a boundary."""
+    return TensorSpec(name, _DTYPES[tensor.dtype], tuple(tensor.shape))
 
 
 def _boundary_names(cuts: Sequence[Cut], input_names: Sequence[str]) -> dict[fx.Node, str]:

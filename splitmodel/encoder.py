@@ -75,9 +75,9 @@ class Encoded:
         return self.encoder.output_type
 
     @property
-    def outputs(self) -> list[dict[str, Any]]:
-        """The encoder's output for every tile."""
-        return [self.encoder.output(tile) for tile in self.tiles]
+    def output(self) -> dict[str, Any]:
+        """The encoder's output for the input."""
+        return join_tiles([self.encoder.output(tile) for tile in self.tiles])
 
     @property
     def is_finite(self) -> bool:
@@ -92,10 +92,6 @@ class EncodedWhole:
     output_type: type
     output: dict[str, Any]
     size: Size
-
-    @property
-    def outputs(self) -> list[dict[str, Any]]:
-        return [self.output]
 
     @property
     def is_finite(self) -> bool:
@@ -116,10 +112,24 @@ def read_outputs(output: Mapping[str, Any], inner: Sequence[str] = _INNER_OUTPUT
 
 
 def join(outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The output that an encoder gives for several inputs, or tiles, from those for each."""
+    """The output that an encoder gives for several inputs, from those for each: one list goes on with the next."""
     if len(outputs) == 1:
         return dict(outputs[0])
     return {key: _join([output[key] for output in outputs]) for key in outputs[0]}
+
+
+def join_tiles(outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The output for one input of several tiles: what a list holds of it grows, and not the list."""
+    if len(outputs) == 1:
+        return dict(outputs[0])
+    joined: dict[str, Any] = {}
+    for key, first in outputs[0].items():
+        values = [output[key] for output in outputs]
+        if isinstance(first, Tensor):
+            joined[key] = torch.cat(values)
+        else:
+            joined[key] = type(first)(torch.cat(parts) for parts in zip(*values, strict=True))
+    return joined
 
 
 def _join(values: Sequence[Any]) -> Any:

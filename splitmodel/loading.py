@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,34 +13,19 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import (
-    MODEL_FOR_MULTIMODAL_LM_MAPPING,
-    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
-    MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
-    MODEL_MAPPING,
-    AutoConfig,
-    AutoModel,
-    AutoModelForMultimodalLM,
-    AutoModelForSeq2SeqLM,
-    AutoModelForSpeechSeq2Seq,
-)
+from transformers import AutoConfig
 from transformers import logging as transformers_logging
 
 from splitmodel.processor_parts import load_processor
+from splitmodel.shape import LOADERS
 from wire.errors import BadInput, UnknownModel
 
 _HASH_BLOCK_BYTES = 1 << 20
 _MAX_REASON_CHARS = 300
+_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Which of transformers' classes loads a config, the first that knows it: those that generate before those that do not.
-_CLASSES = (
-    (MODEL_FOR_MULTIMODAL_LM_MAPPING, AutoModelForMultimodalLM),
-    (MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING, AutoModelForSpeechSeq2Seq),
-    (MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoModelForSeq2SeqLM),
-    (MODEL_MAPPING, AutoModel),
-)
 # What a checkpoint can make transformers raise: files missing or cut short, settings or shapes that do not fit.
-_LOAD_ERRORS = (OSError, ValueError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
+LOAD_ERRORS = (OSError, ValueError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +50,19 @@ def load(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> 
     Raises UnknownModel where there is none, BadInput where its kind is not served.
     """
     transformers_logging.disable_progress_bar()
-    path = _resolve(name)
-    config = _config(name, path)
+    path = resolve(name)
+    config = load_config(name, path)
     model = _model(name, path, auto_class(config, name), dtype)
     try:
         processor = load_processor(path, config)
-    except _LOAD_ERRORS as error:
-        raise BadInput(f"the processor of {name} does not load: {_one_line(error)}") from error
+    except LOAD_ERRORS as error:
+        raise BadInput(f"the processor of {name} does not load: {one_line(error)}") from error
     return Checkpoint(name, path, model.eval().to(device), processor, weights_digest(path))
 
 
 def auto_class(config: Any, name: str) -> Any:
     """What of transformers loads a model with this config; raises BadInput where nothing does."""
-    for mapping, auto in _CLASSES:
+    for mapping, auto in LOADERS:
         if type(config) in mapping:
             return auto
     raise BadInput(
@@ -94,7 +79,7 @@ def find_device(name: str) -> str:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         raise BadInput(
-            f"there is no device {name!r} here ({_one_line(error)}); use cpu, cuda, cuda:N or auto"
+            f"there is no device {name!r} here ({one_line(error)}); use cpu, cuda, cuda:N or auto"
         ) from error
     return name
 
@@ -117,7 +102,8 @@ def weights_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _resolve(name: str) -> Path:
+def resolve(name: str, files: Sequence[str] = _FILES) -> Path:
+    """The directory of a checkpoint; of a hub id, those of its files are fetched. Raises UnknownModel."""
     path = Path(os.path.expanduser(name))
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -127,27 +113,27 @@ def _resolve(name: str) -> Path:
         return path
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UnknownModel(f"{name} is not a directory; give a Hugging Face checkpoint directory or a hub id")
-    return _from_hub(name)
+    return _from_hub(name, files)
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, files: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        patterns = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        return Path(snapshot_download(name, allow_patterns=list(files)))
     except Exception as error:  # the hub's client lets its HTTP library's own errors through
         raise UnknownModel(
-            f"{name} is no local directory, and the hub gave none of that name ({_one_line(error)}); "
+            f"{name} is no local directory, and the hub gave none of that name ({one_line(error)}); "
             "check the name, or give a Hugging Face checkpoint directory"
         ) from error
 
 
-def _config(name: str, path: Path) -> Any:
+def load_config(name: str, path: Path) -> Any:
+    """The checkpoint's config.json as transformers knows it; raises BadInput."""
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=False)
-    except _LOAD_ERRORS as error:
-        raise BadInput(f"the config.json of {name} does not load: {_one_line(error)}") from error
+    except LOAD_ERRORS as error:
+        raise BadInput(f"the config.json of {name} does not load: {one_line(error)}") from error
 
 
 def _model(name: str, path: Path, auto: Any, dtype: torch.dtype) -> Any:
@@ -158,8 +144,8 @@ def _model(name: str, path: Path, auto: Any, dtype: torch.dtype) -> Any:
                 path, dtype=dtype, use_safetensors=True, trust_remote_code=False, ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )  # fmt: skip
-    except _LOAD_ERRORS as error:
-        raise BadInput(f"{name} does not load: {_one_line(error)}") from error
+    except LOAD_ERRORS as error:
+        raise BadInput(f"{name} does not load: {one_line(error)}") from error
     random = sorted([*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])])
     if random:
         raise BadInput(
@@ -180,6 +166,7 @@ def _quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What an exception of another library says, in one line, cut where it is long."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= _MAX_REASON_CHARS else f"{text[:_MAX_REASON_CHARS]}..."

@@ -56,11 +56,17 @@ class SplitPoint(Struct, frozen=True, forbid_unknown_fields=True):
         return [tensor.spec() for tensor in self.tensors]
 
 
-class Stage(Struct, frozen=True, forbid_unknown_fields=True):
+class Stage(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The file that maps the tensors at split point `index` to those at `index + 1`."""
 
     index: _Index
     path: str
+    weights: str = ""  # a file beside it that holds what other shapes' stages read, too; "" for none
+
+    @property
+    def files(self) -> list[str]:
+        """All that a device needs to run it."""
+        return [self.path, self.weights] if self.weights else [self.path]
 
 
 class CodecEntry(Struct, frozen=True, forbid_unknown_fields=True):

@@ -90,7 +90,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
         _check_unique("chain", [chain.chain_id for chain in self.chains])
         _check_unique("file", [entry.path for entry in self.files])
         listed = {entry.path for entry in self.files}
-        used = [stage.path for chain in self.chains for stage in chain.stages]
+        used = [path for chain in self.chains for stage in chain.stages for path in stage.files]
         recipes = [chain.preprocessing for chain in self.chains]
         used += [recipe.tokenizer for recipe in recipes if isinstance(recipe, TextPreprocessing)]
         for path in [*used, self.probe.path]:

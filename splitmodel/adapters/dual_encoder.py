@@ -45,7 +45,7 @@ class DualEncoder(Adapter):
 
     def embedding(self, encoded: AnyEncoded) -> Tensor:
         """The vector of one input, [dim] float32, of length 1."""
-        return unit_vector(encoded.outputs[0])
+        return unit_vector(encoded.output)
 
     def whole_embedding(self, one: MediaInput) -> Tensor:
         """The same by the whole model: the reference."""

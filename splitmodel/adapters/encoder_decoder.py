@@ -42,7 +42,7 @@ class EncoderDecoder(Adapter):
         if prompt:
             raise BadInput("this model takes no prompt beside its input; leave it empty")
         [one] = encoded
-        output = one.output_type(**one.outputs[0])
+        output = one.output_type(**one.output)
         inputs = self._on_device(self.processing.prompt_inputs("", [one.modality], [one.size]))
         taken = inspect.signature(self.model.forward).parameters
         inputs = {key: value for key, value in inputs.items() if key in taken}

@@ -6,22 +6,22 @@ from splitmodel.adapters.base import Adapter
 from splitmodel.adapters.dual_encoder import DualEncoder
 from splitmodel.adapters.encoder_decoder import EncoderDecoder
 from splitmodel.adapters.generator import Generator
-from splitmodel.adapters.sources import find_source
 from splitmodel.loading import Checkpoint
+from splitmodel.shape import Kind, shape_of
 from wire.errors import BadInput
+
+_ADAPTERS: dict[Kind, type[Adapter]] = {
+    "generator": Generator,
+    "encoder-decoder": EncoderDecoder,
+    "dual encoder": DualEncoder,
+}
 
 
 def adapter_for(checkpoint: Checkpoint) -> Adapter:
     """The adapter of a checkpoint's shape; raises BadInput where its shape is none that is served."""
-    model = checkpoint.model
-    has_features = any(find_source(model, modality) is not None for modality in ("image", "audio"))
-    if hasattr(model, "get_text_features") and has_features:
-        return DualEncoder(checkpoint)
-    if model.can_generate() and has_features:
-        return Generator(checkpoint)
-    if model.can_generate() and model.config.is_encoder_decoder:
-        return EncoderDecoder(checkpoint)
+    shape = shape_of(type(checkpoint.model))
+    if shape.is_served:
+        return _ADAPTERS[shape.kind](checkpoint)
     raise BadInput(
-        f"{checkpoint.name} is a {type(model).__name__}, and served are generators with picture or sound encoders, "
-        "encoder-decoders and dual encoders; see `cleave doctor`"
+        f"{checkpoint.name} is a {type(checkpoint.model).__name__}, which is not served: {shape.reason}"
     )

@@ -96,5 +96,4 @@ class Generator(Adapter):
 
 
 def _output(encoded: Sequence[AnyEncoded]) -> Any:
-    outputs = [output for one in encoded for output in one.outputs]
-    return encoded[0].output_type(**join(outputs))
+    return encoded[0].output_type(**join([one.output for one in encoded]))

@@ -5,6 +5,7 @@ Both say how the tensors at split point 0 are had, what encodes them, and how a 
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -62,7 +63,8 @@ class MethodSource:
     def standing_in(self, model: Any, output: Any) -> Any:
         owner = _owner(model, self._name)
         stand_in = shallow(owner)
-        setattr(stand_in, self._name, lambda *_, **__: output)
+        # With the method's own signature: `generate` looks at it to know what to call the method with.
+        setattr(stand_in, self._name, functools.wraps(self.call)(lambda *_, **__: output))
         return stand_in if owner is model else twin_with(model, name_of(model, owner), stand_in)
 
 

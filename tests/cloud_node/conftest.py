@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from cloud_node.served import Served
-from splitmodel.loading import load
-from tests.kit.bundles import bundle_of
 from tests.kit.clouds import FakeRunner, served_from
 from tests.wire.samples import make_manifest, write_bundle
 from wire.manifest import dump_manifest
@@ -30,10 +28,3 @@ def served(bundle: Path) -> Served:
 @pytest.fixture
 def runner() -> FakeRunner:
     return FakeRunner()
-
-
-@pytest.fixture(scope="session")
-def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint's, made without the edge. Nobody writes to it: copy it first."""
-    folder = tmp_path_factory.mktemp("bundle") / "tiny"
-    return bundle_of(load(str(tiny_checkpoint)), folder).folder

@@ -36,7 +36,7 @@ def require_equal_at_every_split_point(made: Partitioned, chain: Chain) -> set[i
     encoder, head = made.encoders[chain.chain_id], Head(made.folder, chain)
     counts: set[int] = set()
     ends: list[Array] = []
-    for media in made_samples(chain.modality, 4, made.adapter.processing.rate_hz, seed=40)[1:]:
+    for media in made_samples(made.adapter, chain.modality, 4, seed=40)[1:]:
         media = fitted(media, encoder.size)
         tensors = preprocess(chain.preprocessing, media, made.folder)
         tiles = made.adapter.boundary_input(encoder, media)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from edge_node.preprocess import preprocess
-from splitmodel.processing import Processing
+from splitmodel.picture_recipe import picture_recipe
 from tests.kit.pictures import textured
 from wire.preprocessing import ImagePreprocessing, Pad
 
@@ -28,16 +28,6 @@ SIZES = [
     (1, 1),
     (49, 47),
 ]
-
-
-class Processor:
-    """As much of a processor as Processing asks for."""
-
-    tokenizer = object()
-    image_token = "<image>"
-
-    def __init__(self, image_processor: Any) -> None:
-        self.image_processor = image_processor
 
 
 PROCESSORS = {
@@ -67,7 +57,7 @@ PROCESSORS = {
 def test_values_equal_the_models_own_processors(name: str, size: tuple[int, int]) -> None:
     picture = textured(*size, seed=sum(size))
     expected = np.asarray(PROCESSORS[name](images=picture, return_tensors="np")["pixel_values"])
-    got = preprocess(Processing(Processor(PROCESSORS[name])).recipe(), picture)
+    (got,) = preprocess(picture_recipe(PROCESSORS[name], 4), picture, Path())
     assert got.dtype == np.float32
     assert got.flags.c_contiguous
     assert got.shape == expected.shape
@@ -76,7 +66,7 @@ def test_values_equal_the_models_own_processors(name: str, size: tuple[int, int]
 
 def test_padding_is_on_the_right_and_below() -> None:
     recipe = ImagePreprocessing(steps=[Pad(height=3, width=5, fill=9)])
-    values = preprocess(recipe, Image.new("RGB", (4, 2), (1, 2, 3)))
+    (values,) = preprocess(recipe, Image.new("RGB", (4, 2), (1, 2, 3)), Path())
     assert values[0, :, :2, :4].reshape(3, -1).tolist() == [[1] * 8, [2] * 8, [3] * 8]
     assert set(values[0, :, 2, :].ravel().tolist()) == {9}
     assert set(values[0, :, :, 4].ravel().tolist()) == {9}

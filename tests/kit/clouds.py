@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from cloud_node.batch import Runner
 from cloud_node.config import CloudConfig
 from cloud_node.engine import Engine
 from cloud_node.flights import Flights
 from cloud_node.inputs import RequestInput
 from cloud_node.request import Request
-from cloud_node.sequence import Sequence, TextDelta
+from cloud_node.sequence import Embeddings, Sequence, TextDelta
 from cloud_node.served import Served
 from cloud_node.server import CloudServer, Ready
 from cloud_node.settings import Settings
@@ -106,6 +108,22 @@ class FakeRunner:
         if prompt.is_holding:
             self.holding.release()
         return prompt.num_said - 1
+
+
+class FakeEncodingRunner(FakeRunner):
+    """A dual encoder's: an input's vector lies along the axis that its payload's first byte names."""
+
+    DIM = 256
+
+    def prepare(self, sequences: Values[Sequence]) -> list[Any]:
+        return [self._embed(sequence) for sequence in sequences]
+
+    def _embed(self, sequence: Sequence) -> Embeddings:
+        self.payloads.append(b"".join(sequence.payloads))
+        vectors = np.zeros((len(sequence.payloads), self.DIM), np.float32)
+        for row, payload in zip(vectors, sequence.payloads, strict=True):
+            row[payload[0]] = 1.0
+        return Embeddings(vectors, sequence.times)
 
 
 @dataclass(eq=False)

@@ -20,10 +20,10 @@ from cloud_node.settings import Settings
 from cloud_node.telling import Events
 from splitmodel.media import Media, size_of
 from splitmodel.tensors import to_numpy
-from tests.kit.bundles import modality_of
 from tests.kit.unobserved import Unobserved
 from wire.codecs import encode, parse_codec
 from wire.errors import CleaveError
+from wire.modality import Modality
 
 
 def coded(
@@ -52,6 +52,12 @@ def coded(
     sizes = tuple(map(len, parts))
     item = RequestInput(modality, shape_id, split, codec, size, sizes, crc32(payload), num_tiles)
     return item, memoryview(payload)
+
+
+def modality_of(media: Media) -> Modality:
+    if isinstance(media, Image.Image):
+        return "image"
+    return "text" if isinstance(media, str) else "audio"
 
 
 class Asked:

@@ -9,10 +9,13 @@ from zlib import crc32
 
 import grpc
 
+from cloud_node.inputs import RequestInput
 from cloud_node.served import Served
+from wire.codecs import split_codec_name
 from wire.limits import PROTOCOL_VERSION
 from wire.manifest import Chain
 from wire.modality import modality_to_wire
+from wire.sizes import size_to_wire
 from wire.tensors import make_headers
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
@@ -114,6 +117,25 @@ def item_of(
         payload=data if is_inline else b"",
         num_tiles=num_tiles,
     )
+
+
+def item_to_wire(item: RequestInput, payload: bytes | memoryview, chain: Chain) -> pb.Input:
+    """What an edge sends of an input that `coded` made."""
+    codec_id, setting = split_codec_name(item.codec)
+    message = pb.Input(
+        modality=modality_to_wire(item.modality),
+        shape_id=item.shape_id,
+        split_point=item.split_point,
+        codec_id=codec_id,
+        setting=setting,
+        tensors=make_headers(chain.boundary(item.split_point, item.num_tiles), item.payload_sizes),
+        total_bytes=item.total_bytes,
+        crc32=item.crc32,
+        payload=bytes(payload),
+        num_tiles=item.num_tiles,
+    )
+    size_to_wire(message, item.size)
+    return message
 
 
 def opening(

@@ -12,8 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from partitioner.pictures import made_pictures
 from splitmodel.loading import Checkpoint, load, weights_digest
 from tests.kit.checkpoints import tiny_llava
+from tests.kit.zoo import checkpoint_folder
 from wire.errors import BadInput, CleaveError, UnknownModel
 
 _WEIGHTS = "model.safetensors"
@@ -197,3 +199,11 @@ def test_short_name_is_the_directorys_or_the_hub_id(tiny_checkpoint: Path) -> No
     assert local.short_name == tiny_checkpoint.name
     hub = Checkpoint("owner/model", Path("/cache/snapshots/3f2a9c"), None, None, "")
     assert hub.short_name == "owner/model"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["smolvlm", "internvl", "qwen2_5_vl"])
+def test_processor_whose_videos_need_what_is_missing_is_loaded_all_the_same(name: str) -> None:
+    processor = load(str(checkpoint_folder(name))).processor
+    inputs = processor.image_processor(made_pictures(2)[1], return_tensors="pt")
+    assert inputs["pixel_values"].ndim >= 2
