@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from training.dual.evaluate import FIRST_EVALUATED_SEED, HeldOut, evaluate, held_out
 
 from bench.in_process import cloud_thread
 from bench.report import Bar, Result, Table
@@ -30,6 +29,7 @@ from edge_node.node import AsyncEdgeNode
 from edge_node.preprocess import preprocess
 from partitioner.partition import Wishes, partition
 from splitmodel.loading import load
+from training.dual.evaluate import FIRST_EVALUATED_SEED, HeldOut, evaluate, held_out
 
 LEAST_RECALL = 0.80
 _AT = (1, 5, 10)

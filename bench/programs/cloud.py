@@ -14,7 +14,7 @@ from bench.profiling import ServiceProfile
 from cloud_node.config import CloudConfig
 from cloud_node.runner import ModelRunner
 from cloud_node.sequence import Sequence
-from cloud_node.server import run
+from cloud_node.server import Source, run
 from splitmodel.loading import load
 
 
@@ -22,13 +22,14 @@ def main(told: dict[str, Any]) -> None:
     torch.set_num_threads(told["threads"])
     changes = dict(told["config"])
     limits = changes.pop("limits", {})
-    config = CloudConfig(bundle=Path(told["bundle"]), listen="127.0.0.1:0", **changes)
+    config = CloudConfig(listen="127.0.0.1:0", **changes)
     config = replace(config, limits=replace(config.limits, **limits))
     sequences = _remember_sequences() if told["tokens"] else []
     profile = ServiceProfile(told["rows"]) if told["profile"] else None
     if profile is not None:
         profile.install()
-    run(config, load(told["checkpoint"]), lambda address: print(f"listening on {address}", flush=True))
+    source = Source(load(told["checkpoint"]), Path(told["bundle"]))
+    run(config, [source], lambda address: print(f"listening on {address}", flush=True))
     if told["tokens"]:
         Path(told["tokens"]).write_text(json.dumps(dict(map(_generated, sequences))))
     if profile is not None:
