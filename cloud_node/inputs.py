@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cloud_node.served import Bounds, Served
-from wire.codecs import Codec, check_payload_sizes, find_codec
+from wire.codecs import check_payload_sizes, codec_name, find_codec
 from wire.errors import BadInput, MalformedMessage, TooLarge
 from wire.limits import KEY_BYTES, MAX_IMAGE_PIXELS, MAX_SOUND_S, MAX_TENSOR_BYTES, MAX_TILES
 from wire.manifest import Chain
+from wire.media.registry import find_media_codec
 from wire.modality import Modality, modality_from_wire
 from wire.sizes import ImageSize, Size, SoundSize, size_from_wire
 from wire.tensors import check_headers
@@ -24,7 +25,7 @@ class RequestInput:
     """One picture, sound or text of a request, in terms that the runner can trust."""
 
     modality: Modality
-    shape_id: str
+    shape_id: str  # empty where it is a file of its own, in a media codec
     split_point: int
     codec: str
     size: Size
@@ -32,6 +33,10 @@ class RequestInput:
     crc32: int
     num_tiles: int = 0  # behind one another in each tensor; 0 where the chain is not tiled
     input_key: bytes = b""  # what the edge says the features were made of; empty: not said
+
+    @property
+    def is_media(self) -> bool:
+        return not self.shape_id
 
     @property
     def chain_id(self) -> str:
@@ -69,7 +74,10 @@ def _parse(item: pb.Input, served: Served) -> RequestInput:
             f"the sound has {size.sample_rate_hz} samples a second, and {served.name} reads {served.rate_hz}; "
             "resample it"
         )
-    codec, sizes = _coded(item, served.chain(modality, item.shape_id), size, served)
+    if item.shape_id:
+        codec, sizes = _coded(item, served.chain(modality, item.shape_id), size, served)
+    else:
+        codec, sizes = _media(item, modality)
     if item.total_bytes != sum(sizes):
         raise MalformedMessage(
             f"the tensors come to {sum(sizes):,} bytes, and total_bytes says {item.total_bytes:,}"
@@ -84,7 +92,7 @@ def _parse(item: pb.Input, served: Served) -> RequestInput:
         modality=modality,
         shape_id=item.shape_id,
         split_point=item.split_point,
-        codec=str(codec),
+        codec=codec,
         size=size,
         payload_sizes=tuple(sizes),
         crc32=item.crc32,
@@ -93,7 +101,22 @@ def _parse(item: pb.Input, served: Served) -> RequestInput:
     )
 
 
-def _coded(item: pb.Input, chain: Chain, size: Size, served: Served) -> tuple[Codec, list[int]]:
+def _media(item: pb.Input, modality: Modality) -> tuple[str, list[int]]:
+    """A file at split point 0: the bytes say what they hold, and its decoder bounds that."""
+    codec = find_media_codec(item.codec_id, item.setting)
+    if codec.modality != modality:
+        raise BadInput(f"the input is {modality}, and {codec.codec_id} is a codec of {codec.modality}")
+    if item.split_point or item.tensors or item.num_tiles:
+        raise MalformedMessage(
+            f"an input in {codec.codec_id} is at split point 0, with no tensors and no tiles; it says split point "
+            f"{item.split_point}, {len(item.tensors)} tensors and {item.num_tiles} tiles"
+        )
+    if not item.total_bytes:
+        raise MalformedMessage(f"an input in {codec.codec_id} has no bytes")
+    return codec_name(item.codec_id, item.setting), [item.total_bytes]
+
+
+def _coded(item: pb.Input, chain: Chain, size: Size, served: Served) -> tuple[str, list[int]]:
     """Codec and coded sizes of tensors that cross a split point."""
     served.require_served(chain, item.split_point)
     _check_size(size, chain)
@@ -107,7 +130,7 @@ def _coded(item: pb.Input, chain: Chain, size: Size, served: Served) -> tuple[Co
     codec = find_codec(item.codec_id, item.setting)
     sizes = check_headers(item.tensors, boundary)
     check_payload_sizes(codec, sizes, boundary)
-    return codec, sizes
+    return str(codec), sizes
 
 
 def _check_size(size: Size, chain: Chain) -> None:
@@ -129,6 +152,7 @@ def _check_together(inputs: Sequence[RequestInput], served: Served) -> None:
     decoded = sum(
         spec.num_bytes
         for item in inputs
+        if not item.is_media
         for spec in served.chain(item.modality, item.shape_id).boundary(item.split_point, item.num_tiles)
     )
     if decoded > MAX_TENSOR_BYTES:

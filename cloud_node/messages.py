@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from cloud_node.sequence import Finished, FinishReason, StepTimes
 from cloud_node.served import Bounds, Served
 from wire import limits
 from wire.codecs import codec_infos, split_codec_name
 from wire.manifest import Chain
+from wire.media.registry import media_codecs
 from wire.modality import modality_to_wire
 from wire.v1 import inference_pb2 as pb
 
@@ -74,14 +75,24 @@ def done_message(request_id: str, finished: Finished, cache: pb.Cache.ValueType,
     )
 
 
-def describe_reply(models: Iterable[Served], bounds: Bounds, server_version: str) -> pb.DescribeReply:
+def describe_reply(models: Sequence[Served], bounds: Bounds, server_version: str) -> pb.DescribeReply:
     return pb.DescribeReply(
         server_version=server_version,
         protocol_version=limits.PROTOCOL_VERSION,
         models=[_model(served) for served in models],
-        codecs=codec_infos(),
+        codecs=[*codec_infos(), *_media_codec_infos(models)],
         limits=bounds.limits.to_wire(),
     )
+
+
+def _media_codec_infos(models: Sequence[Served]) -> list[pb.CodecInfo]:
+    """Those of the modalities that some model reads."""
+    read = dict.fromkeys(modality for served in models for modality in served.manifest.modalities)
+    return [
+        pb.CodecInfo(codec_id=codec.codec_id, settings=codec.settings, media=modality_to_wire(modality))
+        for modality in read
+        for codec in media_codecs(modality)
+    ]
 
 
 def _model(served: Served) -> pb.Model:

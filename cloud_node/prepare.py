@@ -14,7 +14,7 @@ from cloud_node.detokenise import Detokeniser
 from cloud_node.request import Request
 from cloud_node.sequence import Embeddings, Prompt
 from cloud_node.sequence import Sequence as Generation
-from cloud_node.tails import Tails, Taken
+from cloud_node.tails import AnyTaken, Tails
 from splitmodel.adapters.dual_encoder import DualEncoder
 from splitmodel.encoder import AnyEncoded
 from wire.errors import ModelFailed
@@ -49,7 +49,7 @@ class Preparer:
             failed = [error for error in [next(failures) for _ in made] if error is not None]
             yield failed[0] if failed else self._fuse(sequence, made)
 
-    def _take(self, sequence: Generation) -> list[Taken] | Exception:
+    def _take(self, sequence: Generation) -> list[AnyTaken] | Exception:
         """The features that the payloads of a request stand for."""
         started = time.monotonic()
         try:
@@ -63,7 +63,7 @@ class Preparer:
             sequence.times.decode_payload_s = time.monotonic() - started
 
     @torch.no_grad()
-    def _fuse(self, sequence: Generation, taken: Sequence[Taken]) -> Exception | Embeddings | None:
+    def _fuse(self, sequence: Generation, taken: Sequence[AnyTaken]) -> Exception | Embeddings | None:
         """The model's own fusion, as a prompt; of a dual encoder, its embeddings."""
         started = time.monotonic()
         try:

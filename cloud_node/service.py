@@ -69,7 +69,7 @@ class InferenceService(pb_grpc.InferenceServicer):
             self._streams.discard(stream)
 
     async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeReply:
-        served = (hosted.served for hosted in self._host.models.values())
+        served = [hosted.served for hosted in self._host.models.values()]
         return describe_reply(served, self._host.bounds, self._host.server_version)
 
     async def Metrics(self, request: pb.MetricsRequest, context: Any) -> pb.MetricsReply:

@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloud_node.inputs import RequestInput
+from cloud_node.media_inputs import decode_media
 from splitmodel.adapters.base import Adapter
 from splitmodel.batching import BatchedChain, Entry
-from splitmodel.encoder import AnyEncoded, Encoded, Encoder
+from splitmodel.encoder import AnyEncoded, Encoded, EncodedWhole, Encoder, EncoderInput
+from splitmodel.media import Media
 from splitmodel.tensors import from_numpy
 from wire.codecs import decode, parse_codec
 from wire.errors import BadInput
 from wire.manifest import Chain
+from wire.modality import Modality
 from wire.sizes import Size
 
 # Inputs, or tiles of them, that run through a chain together: what a request of many tiles may take of memory.
@@ -47,6 +50,23 @@ class Taken:
         return Encoded(self.tail.encoder, [entry.tensors for entry in self.entries], self.size)
 
 
+@dataclass(slots=True, eq=False)
+class TakenWhole:
+    """One input of a shape that no chain is for: the model's own encoder reads it."""
+
+    modality: Modality
+    given: EncoderInput
+    size: Size
+    made: EncodedWhole | None = None
+
+    def encoded(self) -> AnyEncoded:
+        assert self.made is not None, "not run yet"
+        return self.made
+
+
+AnyTaken = Taken | TakenWhole
+
+
 class Tails:
     """Of one model, by chain id."""
 
@@ -56,8 +76,10 @@ class Tails:
         # The processor runs on a blank input for this; edges send the same sizes again and again.
         self._num_tiles = lru_cache(maxsize=256)(self._count_tiles)
 
-    def take(self, item: RequestInput, payload: memoryview) -> Taken:
-        """Decodes a payload; raises BadInput where its tiles are not those of an input of its size."""
+    def take(self, item: RequestInput, payload: memoryview) -> AnyTaken:
+        """Decodes a payload; raises BadInput where its tiles, or its size, are not those of an input of its size."""
+        if item.is_media:
+            return self._take_media(item, decode_media(item, payload))
         tail = self.by_id[item.chain_id]
         if item.num_tiles and item.num_tiles != (expected := self._num_tiles(item.chain_id, item.size)):
             raise BadInput(
@@ -79,14 +101,39 @@ class Tails:
             return [typed]
         return [list(tile) for tile in zip(*(tensor.unbind(0) for tensor in typed), strict=True)]
 
-    def run(self, taken: Sequence[Taken]) -> list[Exception | None]:
-        """Every input to its chain's end, those of one chain together; for each, why it could not be."""
+    def run(self, taken: Sequence[AnyTaken]) -> list[Exception | None]:
+        """Every input to its encoder's end, those of one chain together; for each, why it could not be."""
         failures: list[Exception | None] = [None] * len(taken)
-        for tail in dict.fromkeys(one.tail for one in taken):
-            rows = [index for index, one in enumerate(taken) if one.tail is tail]
-            for index, error in _run_together(tail, [(index, taken[index]) for index in rows]).items():
+        by_tail: dict[Tail, list[tuple[int, Taken]]] = {}
+        for index, one in enumerate(taken):
+            if isinstance(one, Taken):
+                by_tail.setdefault(one.tail, []).append((index, one))
+            else:
+                failures[index] = self._encode(one)
+        for tail, some in by_tail.items():
+            for index, error in _run_together(tail, some).items():
                 failures[index] = error
         return failures
+
+    def _take_media(self, item: RequestInput, media: Media) -> AnyTaken:
+        """At split point 0 of the chain for inputs of this shape, if there is one."""
+        given = self.adapter.encoder_input(item.modality, media)
+        for tail in self.by_id.values():
+            encoder = tail.encoder
+            if encoder.modality != item.modality or encoder.size not in (None, item.size):
+                continue
+            tiles = [list(tile.content.values()) for tile in given.tiles(encoder.tile_axis)]
+            listed = [tuple(entry.shape) for entry in tail.listed.input_shape.tensors]
+            if all([tuple(tensor.shape) for tensor in tile] == listed for tile in tiles):
+                return Taken(tail, [Entry(0, tile) for tile in tiles], item.size)
+        return TakenWhole(item.modality, given, item.size)
+
+    def _encode(self, one: TakenWhole) -> Exception | None:
+        try:
+            one.made = self.adapter.encode_whole(one.modality, one.given, one.size)
+        except Exception as error:  # whatever the model raises is this input's
+            return error
+        return None
 
     def _count_tiles(self, chain_id: str, size: Size) -> int:
         encoder = self.by_id[chain_id].encoder

@@ -46,7 +46,11 @@ def test_describe_tells_models_split_points_and_limits(served: Served, bundle: P
             assert model.chains[0].default_arm == model.default_arm
             assert (model.default_arm.split_point, model.default_arm.codec_id) == (1, "int8+zstd")
             assert (reply.limits.max_new_tokens, reply.limits.max_inputs) == (256, 16)
-            assert "raw" in [codec.codec_id for codec in reply.codecs]
+            codecs = {codec.codec_id: codec for codec in reply.codecs}
+            assert codecs["raw"].media == pb.MODALITY_UNSPECIFIED
+            assert codecs["jpeg"].media == pb.MODALITY_IMAGE
+            assert codecs["jpeg"].settings[0] == "90"
+            assert "opus" not in codecs, "no model here hears"
 
     settle(run())
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cloud_node.inputs import RequestInput
 from cloud_node.loop_runner import LoopRunner
 from cloud_node.sequence import Embeddings, FinishReason
 from cloud_node.serving import AnyRunner, serve
@@ -190,11 +188,3 @@ def test_embeddings_are_the_whole_models(name: str) -> None:
     np.testing.assert_allclose(outcome.vectors, expected, atol=1e-5)
     assert np.abs(expected[0] - expected[1]).max() > 1e-3
     np.testing.assert_allclose(np.linalg.norm(outcome.vectors, axis=1), 1, atol=1e-5)
-
-
-def spoiled(asked: Asked, **changes: Any) -> RequestInput:
-    """The same request, with one input that says something else of itself."""
-    (item,) = asked.sequence.request.inputs
-    changed = replace(item, **changes)
-    asked.sequence.request = replace(asked.sequence.request, inputs=(changed,))
-    return changed

@@ -21,8 +21,10 @@ from cloud_node.telling import Events
 from splitmodel.media import Media, size_of
 from splitmodel.tensors import to_numpy
 from tests.kit.unobserved import Unobserved
-from wire.codecs import encode, parse_codec
+from wire.codecs import encode, parse_codec, split_codec_name
 from wire.errors import CleaveError
+from wire.media.registry import find_media_codec, is_media_codec
+from wire.media.sounds import Sound
 from wire.modality import Modality
 
 
@@ -54,6 +56,16 @@ def coded(
     return item, memoryview(payload)
 
 
+def media_coded(media: Media, codec: str, rate_hz: int) -> tuple[RequestInput, memoryview]:
+    """What an edge sends of an input that it only compresses."""
+    codec_id, setting = split_codec_name(codec)
+    content = Sound(media[None], rate_hz) if isinstance(media, np.ndarray) else media
+    data = find_media_codec(codec_id, setting).encode(content, setting)
+    size = size_of(media, rate_hz)
+    item = RequestInput(modality_of(media), "", 0, codec, size, (len(data),), crc32(data))
+    return item, memoryview(data)
+
+
 def modality_of(media: Media) -> Modality:
     if isinstance(media, Image.Image):
         return "image"
@@ -76,7 +88,12 @@ class Asked:
         **settings: Any,
     ) -> None:
         several = [media] if isinstance(media, (Image.Image, str, np.ndarray)) else media
-        made = [coded(runner, one, split, codec, fill) for one in several]
+        is_media = is_media_codec(split_codec_name(codec)[0])
+        rate_hz = runner.preparer.adapter.processing.rate_hz
+        made = [
+            media_coded(one, codec, rate_hz) if is_media else coded(runner, one, split, codec, fill)
+            for one in several
+        ]
         self.events: list[Event] = []
         asked = Settings(**{"max_new_tokens": 8, "temperature": 0.0, **settings})
         request = Request("r", prompt, asked, 60.0, tuple(item for item, _ in made), priority=priority)
