@@ -16,7 +16,7 @@ from tests.kit.commands import cleave
 pytestmark = pytest.mark.slow
 
 QUESTION = "which is larger?"
-NUM_TOKENS = 16
+NUM_TOKENS = 24
 Whole = Callable[[Sequence[Path], str, int], str]
 
 
