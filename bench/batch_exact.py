@@ -72,11 +72,11 @@ def _made_bad(job: Job, index: int, pace_s: float) -> Job:
     if index == EXPIRES:
         job.opening.deadline_s = 10 * pace_s
     if index == FAILS:
-        payload = np.full(len(job.payload) // 4, np.nan, "<f4").tobytes()
+        payload = np.full(len(job.payloads[0]) // 4, np.nan, "<f4").tobytes()
         opening = pb.Open()
         opening.CopyFrom(job.opening)
         opening.inputs[0].crc32 = crc32(payload)
-        return replace(job, opening=opening, payload=payload)
+        return replace(job, opening=opening, payloads=(payload,))
     return job
 
 

@@ -17,8 +17,8 @@ from bench.load import Job, JobMaker, at_once, edges, in_turn, steady_tokens_per
 from bench.loops import BareLoop, RunnerLoop
 from bench.profiling import profiled_runner
 from bench.subjects import Subject
-from cloud_node.request import Served
 from cloud_node.runner import ModelRunner, Room
+from cloud_node.served import Served
 from cloud_node.serving import serve
 from splitmodel.loading import Checkpoint, load
 from training.evaluate import held_out_samples
@@ -81,6 +81,7 @@ class Bench:
         torch.set_num_threads(self._threads)
         self._checkpoint: Checkpoint = load(str(subject.checkpoint))
         served, runner = serve(self._checkpoint, subject.bundle, room=Room(num_slots=NUM_SLOTS))
+        assert isinstance(runner, ModelRunner), "its decoder batches"
         self._served: Served = served
         self._runner: ModelRunner = runner
         self._maker = JobMaker(subject.bundle)

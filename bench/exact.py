@@ -7,9 +7,9 @@ from pathlib import Path
 
 from bench.report import Bar, Result, Table
 from cleave.assets import resolve_model
+from cleave.halves import Halves
 from cleave.terminal import Report
-from cleave.verifying import Halves, verify_on
-from edge_node.head import Head
+from cleave.verifying import Question, Verification, verify_chain
 from edge_node.preprocess import preprocess
 from partitioner.partition import partition
 from splitmodel.equality import MAX_TIES_PER_TOKEN
@@ -22,14 +22,19 @@ _NUM_TOKENS = 48
 
 def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
     """Tokens through the real bundle, head, bytes and tail equal those of `model.generate`."""
-    questions = [(sample.image, sample.question) for sample in held_out_samples(_QUICK if quick else _FULL)]
+    questions = [
+        Question(sample.image, sample.question) for sample in held_out_samples(_QUICK if quick else _FULL)
+    ]
     with tempfile.TemporaryDirectory(prefix="cleave-exact-") as folder:
         made = partition(
             load(resolve_model("default")), Path(folder) / "bundle", preprocess, progress=progress
         )
-        halves = Halves(made.adapter, made.encoder, made.manifest, Head(made.folder, made.manifest.chains[0]))
-        verification = verify_on(halves, questions, _NUM_TOKENS, progress)
-    splits = verification.splits
+        halves, chain = Halves.of(made), made.manifest.chain("image")
+        splits = []
+        for split in verify_chain(halves, chain, questions, _NUM_TOKENS):
+            splits.append(split)
+            progress("verify", len(splits), len(chain.split_points))
+    verification = Verification(tuple(splits))
     num_tokens = sum(split.num_tokens for split in splits)
     bars = [
         Bar("split points in the default model", len(splits), 8, "at least"),

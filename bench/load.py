@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Unpack
 
+from edge_node.arms import Arm
 from edge_node.coding import Coded, code
+from edge_node.given import GivenPicture
 from edge_node.head import Head
 from edge_node.link import CloudLink, Sent
-from edge_node.media import ImageSource, read_source
+from edge_node.media import ImageSource
 from edge_node.wanted import Sampling, make_settings
 from wire.codecs import parse_codec
 from wire.errors import CleaveError
@@ -28,7 +30,7 @@ class Job:
     """One request, ready to be sent any number of times."""
 
     opening: pb.Open  # without an id
-    payload: bytes
+    payloads: tuple[bytes, ...]  # one per input
     after_s: float = 0.0  # when to send it
     leave_s: float | None = None  # how long after that to cancel it
     leave_tokens: int | None = None  # after how many tokens to cancel it
@@ -56,18 +58,23 @@ class Outcome:
 
 
 class JobMaker:
-    """The edge's half of requests to one bundle: head and codec run here, once per picture, split point and codec."""
+    """The edge's half of requests to one bundle: head and codec run here, once per picture, split point and codec.
+
+    The bundle has one chain for pictures.
+    """
 
     def __init__(self, bundle: Path) -> None:
         data = (bundle / MANIFEST_NAME).read_bytes()
         self.manifest = load_manifest(data)
+        self.chain = self.manifest.chain("image")
+        self._bundle = bundle
         self._digest = bundle_digest(data)
-        self._head = Head(bundle, self.manifest.chains[0])
+        self._head = Head(bundle, self.chain)
         self._coded: dict[tuple[bytes, int, str], Coded] = {}
 
     @property
     def num_split_points(self) -> int:
-        return len(self.manifest.chains[0].split_points)
+        return len(self.chain.split_points)
 
     def spread(self, count: int) -> list[int]:
         """Split points from the first to the last, as far apart as may be."""
@@ -83,12 +90,12 @@ class JobMaker:
         **sampling: Unpack[Sampling],
     ) -> Job:
         """A question about a picture at an arm."""
-        source = read_source(image)
-        key = input_key(source.data, self.manifest.preprocessing_digest)
+        given = GivenPicture(image)
+        key = input_key(given.data, self.chain.preprocessing_digest)
         place = (key, split, codec)
         if place not in self._coded:
-            picture = source.picture()
-            self._coded[place], _ = code(self.manifest, self._head, picture, key, split, parse_codec(codec))
+            arm = Arm(self.chain, self.chain.input_shape.shape_id, split, parse_codec(codec))
+            self._coded[place], _ = code(arm, self._head, given, self._bundle, key)
         coded = self._coded[place]
         opening = pb.Open(
             model=self.manifest.model,
@@ -97,7 +104,7 @@ class JobMaker:
             settings=make_settings(sampling),
             inputs=[coded.item],
         )
-        return Job(opening, coded.payload)
+        return Job(opening, (coded.payload,))
 
 
 @contextlib.asynccontextmanager
@@ -136,7 +143,7 @@ async def ask(link: CloudLink, job: Job, request_id: str) -> Outcome:
 async def _hear(link: CloudLink, opening: pb.Open, job: Job, outcome: Outcome) -> None:
     sent = Sent()
     try:
-        async with aclosing(link.ask(opening, job.payload, sent, hash_first=job.hash_first)) as downs:
+        async with aclosing(link.ask(opening, job.payloads, sent, hash_first=job.hash_first)) as downs:
             async for down in downs:
                 kind = down.WhichOneof("message")
                 if kind == "deltas":

@@ -10,9 +10,10 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from bench.load import Job
-from cloud_node.request import Bounds, Served, parse_open
+from cloud_node.request import parse_open
 from cloud_node.runner import ModelRunner
 from cloud_node.sequence import Sequence as Generation
+from cloud_node.served import Bounds, Served
 from wire.limits import Limits
 from wire.v1 import inference_pb2 as pb
 
@@ -51,7 +52,7 @@ class RunnerLoop:
         self._prompts: list[Any] = []
         for row, sequence in enumerate([_sequence(served, job, index) for index, job in enumerate(jobs)]):
             (failure,) = runner.prepare([sequence])
-            if failure is not None:
+            if isinstance(failure, Exception):
                 raise failure
             prompt: Any = sequence.prompt
             runner.read(prompt, row, runner.begin(prompt, row), prompt.num_tokens)
@@ -70,4 +71,5 @@ def _sequence(served: Served, job: Job, index: int) -> Generation:
     opening = pb.Open()
     opening.CopyFrom(job.opening)
     opening.request_id = f"row-{index}"
-    return Generation(parse_open(opening, served, _BOUNDS), memoryview(job.payload), lambda _: None)
+    payloads = tuple(memoryview(payload) for payload in job.payloads)
+    return Generation(parse_open(opening, served, _BOUNDS), payloads, lambda _: None)

@@ -47,7 +47,7 @@ def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
         sets = {split: _jobs(maker, splits, split, NUM_EDGES * per_edge) for split in (_MIXED, *splits)}
         with cloud(subject, num_slots=NUM_EDGES, cache_bytes=0, prefix_bytes=0) as node:
             runs = asyncio.run(_rounds(node.address, sets, rounds, progress))
-    labels = [point.label for point in maker.manifest.chains[0].split_points]
+    labels = [point.label for point in maker.chain.split_points]
     settings = {
         "quick": quick,
         "model": "default",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from statistics import median
@@ -31,10 +31,13 @@ from edge_node.preprocess import preprocess
 from partitioner.partition import Wishes, partition
 from splitmodel.loading import load
 from training.speech.evaluate import SINGLE, STRINGS, evaluate, num_word_errors, sounds_of
+from training.speech.evaluate import Report as Found
 from training.speech.recordings import SAMPLING_RATE, read_recordings
-from training.speech.words import LANGUAGES, text_of
+from training.speech.words import LANGUAGES, Language, text_of
 from wire.errors import BadInput
 from wire.media.sounds import Sound
+
+Kind = tuple[str, Language]  # of sounds, and the language of their text
 
 MOST_ERRORS = 0.05
 _ARCHIVE = "fsdd/fsdd_recordings.zip"
@@ -61,43 +64,58 @@ def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
         (kind, language): found.error_rate(kind, language) for kind in found.kinds for language in LANGUAGES
     }
     latency = {name: median(times) for name, times in streamed["seconds"].items()}
-    speakers = found.speakers
-    rows = [
-        (kind, language, *(f"{100 * found.error_rate(kind, language, one):.2f}" for one in (*speakers, None)))
-        for kind, language in rates
-    ]
-    later = [
-        (name, f"{1e3 * seconds:.0f}", f"{seconds / latency['listening']:.2f}")
-        for name, seconds in latency.items()
-    ]
     return Result(
         name="speech",
         settings={"quick": quick, "talks": len(talks), "codec": "the bundle's default"},
         seed=0,
-        bars=[
-            *(
-                Bar(f"word error rate, {kind}, {language}", rates[kind, language], MOST_ERRORS, "at most")
-                for kind in (SINGLE, STRINGS)
-                for language in LANGUAGES
-            ),
-            Bar("final text after the last word: listening / whole recording afterwards, as Opus",
-                latency["listening"] / latency["afterwards, whole"], 1.0, "at most"),
-            Bar("word error rate of what was heard while it was spoken", streamed["error_rate"], MOST_ERRORS,
-                "at most"),
-        ],
-        tables=[
-            Table("word error rate, %, fsdd's official test part", ("sounds", "language", *speakers, "all"), rows),
-            Table("from the last word to the final text", ("way", "median ms", "of listening"), later),
-        ],
+        bars=_bars(rates, latency, streamed["error_rate"]),
+        tables=_tables(found, rates, latency),
         measured={
             "word_error_rate": {f"{kind}, {language}": rate for (kind, language), rate in rates.items()},
             "by_speaker": {
-                one: {f"{kind}, {language}": found.error_rate(kind, language, one) for kind, language in rates}
-                for one in speakers
+                one: {
+                    f"{kind}, {language}": found.error_rate(kind, language, one) for kind, language in rates
+                }
+                for one in found.speakers
             },
             "streaming": streamed,
         },
-    )  # fmt: skip
+    )
+
+
+def _bars(rates: Mapping[Kind, float], latency: Mapping[str, float], heard: float) -> list[Bar]:
+    ratio = latency["listening"] / latency["afterwards, whole"]
+    return [
+        *(
+            Bar(f"word error rate, {kind}, {language}", rates[kind, language], MOST_ERRORS, "at most")
+            for kind in (SINGLE, STRINGS)
+            for language in LANGUAGES
+        ),
+        Bar(
+            "final text after the last word: listening / sending the whole afterwards", ratio, 1.0, "at most"
+        ),
+        Bar("word error rate of what was heard while it was spoken", heard, MOST_ERRORS, "at most"),
+    ]
+
+
+def _tables(found: Found, rates: Mapping[Kind, float], latency: Mapping[str, float]) -> list[Table]:
+    rows = [
+        (
+            kind,
+            language,
+            *(f"{100 * found.error_rate(kind, language, one):.2f}" for one in (*found.speakers, None)),
+        )
+        for kind, language in rates
+    ]
+    ways = [
+        (name, f"{1e3 * seconds:.0f}", f"{seconds / latency['listening']:.2f}")
+        for name, seconds in latency.items()
+    ]
+    columns = ("sounds", "language", *found.speakers, "all")
+    return [
+        Table("word error rate, %, fsdd's official test part", columns, rows),
+        Table("from the last word to the final text", ("way", "median ms", "of listening"), ways),
+    ]
 
 
 def _talks(archive: Path, count: int) -> list[tuple[tuple[int, ...], NDArray[np.float32]]]:

@@ -9,7 +9,7 @@ from typing import Literal
 from bench.random_model import make_random_model
 from cleave.assets import resolve_model
 from edge_node.preprocess import preprocess
-from partitioner.partition import partition
+from partitioner.partition import Wishes, partition
 from splitmodel.loading import load
 
 SubjectName = Literal["default", "100M"]
@@ -32,5 +32,5 @@ def make_subject(name: SubjectName, folder: Path, seed: int = 0) -> Subject:
     default = Path(resolve_model("default"))
     checkpoint = default if name == "default" else make_random_model(default, folder / name, seed)
     bundle = folder / f"{name}-bundle"
-    partition(load(str(checkpoint)), bundle, preprocess, name=name)
+    partition(load(str(checkpoint)), bundle, preprocess, Wishes(name=name))
     return Subject(name, checkpoint, bundle, NUM_THREADS[name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,9 @@ def load(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> 
     config = load_config(name, path)
     model = _model(name, path, auto_class(config, name), dtype)
     try:
-        processor = load_processor(path, config)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "At least one mel filter")  # what its makers chose
+            processor = load_processor(path, config)
     except LOAD_ERRORS as error:
         raise BadInput(f"the processor of {name} does not load: {one_line(error)}") from error
     return Checkpoint(name, path, model.eval().to(device), processor, weights_digest(path))

@@ -19,6 +19,10 @@ def text_recipe(tokenizer: Any, length: int, has_mask: bool) -> tuple[TextPrepro
             f"the tokenizer ({type(tokenizer).__name__}) has no form that a device can run, or no padding token; use "
             "a checkpoint with a tokenizer.json"
         )
+    if tokenizer.truncation_side != "right":
+        raise BadInput(
+            "the tokenizer cuts long texts at their beginning, which no recipe expresses; use another model"
+        )
     # As `tokenizers` writes it, less how the last text was padded and cut: the recipe says that.
     copy = type(backend).from_str(backend.to_str())
     copy.no_padding()

@@ -8,6 +8,7 @@ import pty
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ import pytest
 from onnx import numpy_helper
 
 from cleave.cli import main
+from cleave.make_bundle import make_bundle
 from tests.kit.shapes import checkpoint
 from wire.bundle_files import check_files
+from wire.errors import BadInput
 from wire.manifest import MANIFEST_NAME, dump_manifest, load_manifest
 
 _ROOT = Path(__file__).parents[2]
@@ -72,10 +75,11 @@ def test_partition_writes_the_bundle_that_the_library_writes(
     check_files(out, made)
     assert told["ok"] is True
     assert told["bundle"] == str(out)
-    assert [point["label"] for point in told["split_points"]] == [
-        p.label for p in made.chains[0].split_points
-    ]
-    assert len(told["verification"]["splits"]) == len(told["split_points"])
+    assert told["shape"] == "generator"
+    [chain], [listed] = told["chains"], made.chains
+    assert chain["chain"] == listed.chain_id
+    assert [point["label"] for point in chain["split_points"]] == [p.label for p in listed.split_points]
+    assert len(told["verification"]["splits"]) == len(chain["split_points"])
     assert all(split["num_inputs"] >= 8 for split in told["verification"]["splits"])
     assert made.files == reference.files
     assert made.chains == reference.chains
@@ -128,6 +132,25 @@ def test_refusal_is_one_json_object_and_one_sentence(
     assert "without config.json" in told["error"]["message"]
     assert errors == f"error: {told['error']['message']}\n"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["640", "640x", "ax480", "640x480x3", "-640x480"])
+def test_size_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is no size of pictures; give width x height, such as 640x480"):
+        _make(tmp_path, sizes=[text])
+
+
+def test_calibration_folder_without_a_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    for folder, reason in ((tmp_path, "holds no .png"), (tmp_path / "nowhere", "is no folder")):
+        with pytest.raises(BadInput, match=reason):
+            _make(tmp_path, calibration=folder)
+
+
+def _make(out: Path, *, sizes: Sequence[str] = (), calibration: Path | None = None) -> None:
+    make_bundle(
+        "default", out / "bundle", calibration=calibration, sizes=sizes, name="", verify=False, as_json=True
+    )
 
 
 _BARS = """

@@ -15,19 +15,29 @@ import torch
 from onnx import numpy_helper
 from PIL import Image
 
-from cleave.verifying import PROMPTS, Halves, SplitResult, Verification, verify_halves, verify_on
+from cleave.halves import Halves, make_heads
+from cleave.verifying import (
+    PROMPTS,
+    Question,
+    SplitResult,
+    Verification,
+    verify_chain,
+    verify_halves,
+)
 from cloud_node.serving import serve
-from edge_node.head import Head
 from partitioner.pictures import constant_picture, made_pictures
-from splitmodel.adapters.generator import GeneratorWithEncoders
+from splitmodel.adapters.find import adapter_for
+from splitmodel.encoder import Encoded, Encoder
 from splitmodel.loading import Checkpoint, load
+from splitmodel.media import MediaInput
 from tests.kit.shapes import SHAPES, checkpoint, partitioned
 from wire.errors import Corrupt, IncompatibleBundle, ModelFailed
+from wire.manifest import Chain
 
 _SHAPE, _DEEPER = "clip, 2 layers", "clip, 3 layers, cropped"
 _NUM_TOKENS = 4
 _QUESTIONS = [
-    (picture, PROMPTS[i % len(PROMPTS)])
+    Question(picture, PROMPTS[i % len(PROMPTS)])
     for i, picture in enumerate([constant_picture(), *made_pictures(4, seed=400)[1:]])
 ]
 
@@ -45,18 +55,37 @@ def bundle(tmp_path: Path) -> Path:
 def halves_of(bundle: Path, shape: str = _SHAPE) -> Halves:
     """The shared model with the head of the bundle in that folder."""
     made = partitioned(shape)
-    return Halves(made.adapter, made.encoder, made.manifest, Head(bundle, made.manifest.chains[0], 1))
+    heads = make_heads(bundle, made.manifest, 1)
+    return Halves(made.adapter, made.encoders, made.manifest, heads, bundle)
+
+
+def chain_of(halves: Halves) -> Chain:
+    """The only one."""
+    [chain] = halves.manifest.chains
+    return chain
+
+
+def with_encoder(halves: Halves, encoder: Encoder) -> Halves:
+    return replace(halves, encoders={chain_of(halves).chain_id: encoder})
 
 
 def failed_split_points(halves: Halves) -> list[int]:
-    result = verify_on(halves, _QUESTIONS, _NUM_TOKENS, no_report)
-    failed = [split.split_point for split in result.splits if not split.is_ok]
-    assert result.is_ok == (not failed)
+    splits = tuple(verify_chain(halves, chain_of(halves), _QUESTIONS, _NUM_TOKENS))
+    failed = [split.split_point for split in splits if not split.is_ok]
+    assert Verification(splits).is_ok == (not failed)
     return failed
 
 
 def stage_path(bundle: Path, index: int) -> Path:
     return bundle / "stages" / "image" / f"{index:03}.onnx"
+
+
+def turn_a_weight(path: Path) -> None:
+    """The largest of a stage."""
+    model = onnx.load(path)
+    weight = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    weight.raw_data = (-numpy_helper.to_array(weight)).tobytes()
+    onnx.save(model, path)
 
 
 def matrices(model: onnx.ModelProto) -> list[onnx.TensorProto]:
@@ -79,7 +108,7 @@ def test_head_and_tail_give_the_whole_models_tokens(shape: str) -> None:
     """At every split point, on eight pictures that were not traced, the first of them constant."""
     made = partitioned(shape)
     seen: list[tuple[str, int, int]] = []
-    result = verify_halves(made, 8, _NUM_TOKENS, lambda *step: seen.append(step))
+    result = verify_halves(Halves.of(made, 1), 8, _NUM_TOKENS, lambda *step: seen.append(step))
     num_points = len(made.manifest.chains[0].split_points)
     assert result.is_ok
     assert [split.num_equal + split.num_ties for split in result.splits] == [8] * num_points
@@ -92,17 +121,19 @@ def test_head_and_tail_give_the_whole_models_tokens(shape: str) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_features_decide_the_answer_in_every_shape(shape: str) -> None:
     """The precondition of the test above, in numbers: of four pictures, at least two answers change."""
-    made = partitioned(shape)
-    halves = Halves(made.adapter, made.encoder, made.manifest, Head(made.folder, made.manifest.chains[0], 1))
-    ends = [halves.encoder.chain.run(halves.head_features(picture, 0), 0) for picture, _ in _QUESTIONS]
+    halves = halves_of(partitioned(shape).folder, shape)
+    chain = chain_of(halves)
+    ends = [halves.encoded(chain, question.media, 0) for question in _QUESTIONS]
     zeroed, others = 0, 0
-    for index, (picture, prompt) in enumerate(_QUESTIONS):
-        nothing = [torch.zeros_like(tensor) for tensor in ends[index]]
+    for index, question in enumerate(_QUESTIONS):
+        size = ends[index].size
+        nothing = [[torch.zeros_like(tensor) for tensor in tile] for tile in ends[index].tiles]
         own, without, swapped = (
-            halves.generate_from(end, picture, prompt, _NUM_TOKENS).tokens
-            for end in (ends[index], nothing, ends[index - 1])
+            halves.split([Encoded(ends[index].encoder, tiles, size)], question.prompt, _NUM_TOKENS).tokens
+            for tiles in (ends[index].tiles, nothing, ends[index - 1].tiles)
         )
-        assert own == halves.whole(picture, prompt, _NUM_TOKENS).tokens
+        whole = halves.whole([MediaInput("image", question.media)], question.prompt, _NUM_TOKENS)
+        assert own == whole.tokens
         zeroed += own != without
         others += own != swapped
     assert min(zeroed, others) >= 2
@@ -111,10 +142,7 @@ def test_features_decide_the_answer_in_every_shape(shape: str) -> None:
 @pytest.mark.slow
 def test_tampered_stage_fails_from_its_split_point_on(bundle: Path) -> None:
     tampered = 3
-    model = onnx.load(stage_path(bundle, tampered))
-    weight = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
-    weight.raw_data = (-numpy_helper.to_array(weight)).tobytes()
-    onnx.save(model, stage_path(bundle, tampered))
+    turn_a_weight(stage_path(bundle, tampered))
     num_points = len(partitioned(_SHAPE).manifest.chains[0].split_points)
     assert failed_split_points(halves_of(bundle)) == list(range(tampered + 1, num_points))
 
@@ -149,30 +177,31 @@ def test_tail_with_a_perturbed_weight_fails_where_the_weight_is_in_the_tail() ->
     perturbed = own_copy()
     with torch.no_grad():
         perturbed.model.base_model.multi_modal_projector.linear_1.weight.neg_()
-    encoder = GeneratorWithEncoders(perturbed).trace_encoder(_QUESTIONS[1][0])
-    halves = replace(halves_of(partitioned(_SHAPE).folder), encoder=encoder)
+    encoder = adapter_for(perturbed).trace_encoder("image", _QUESTIONS[1].media)
+    halves = with_encoder(halves_of(partitioned(_SHAPE).folder), encoder)
     assert failed_split_points(halves) == list(range(index_of("linear_1")))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("bias", "what"), [(0.0, "zeroed features"), (1.0, "another picture's features")])
+@pytest.mark.parametrize(("bias", "what"), [(0.0, "zeroed features"), (1.0, "another input's features")])
 def test_model_whose_answer_ignores_the_picture_is_not_verified(bias: float, what: str) -> None:
     blind = own_copy()
     with torch.no_grad():
         last = blind.model.base_model.multi_modal_projector.linear_2
         last.weight.zero_()
         last.bias.fill_(bias)
-    adapter = GeneratorWithEncoders(blind)
-    encoder = adapter.trace_encoder(_QUESTIONS[1][0])
-    halves = replace(halves_of(partitioned(_SHAPE).folder), adapter=adapter, encoder=encoder)
+    adapter = adapter_for(blind)
+    encoder = adapter.trace_encoder("image", _QUESTIONS[1].media)
+    halves = replace(with_encoder(halves_of(partitioned(_SHAPE).folder), encoder), adapter=adapter)
     with pytest.raises(ModelFailed, match=f"^{what} change no token of {len(_QUESTIONS)} answers"):
-        verify_on(halves, _QUESTIONS, _NUM_TOKENS, no_report)
+        failed_split_points(halves)
 
 
 @pytest.mark.slow
 def test_tail_that_loses_every_number_fails() -> None:
     halves = halves_of(partitioned(_SHAPE).folder)
-    chain = halves.encoder.chain
+    encoder = halves.encoders[chain_of(halves).chain_id]
+    chain = encoder.chain
 
     class Lost:
         def __getattr__(self, name: str) -> Any:
@@ -182,12 +211,12 @@ def test_tail_that_loses_every_number_fails() -> None:
             scale = 1.0 if start == 0 else torch.nan
             return [tensor * scale for tensor in chain.run(tensors, start, stop)]
 
-    lost = replace(halves.encoder, chain=Lost())  # type: ignore[arg-type]
-    assert failed_split_points(replace(halves, encoder=lost)) == list(range(1, chain.num_stages + 1))
+    lost = replace(encoder, chain=Lost())  # type: ignore[arg-type]
+    assert failed_split_points(with_encoder(halves, lost)) == list(range(1, chain.num_stages + 1))
 
 
 def _result(num_equal: int, num_ties: int, num_tokens: int) -> SplitResult:
-    return SplitResult(0, "input", 8, num_equal, num_ties, num_tokens, 0.0)
+    return SplitResult("image/32x32", 0, "input", 8, num_equal, num_ties, num_tokens, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +271,6 @@ def test_bundle_of_another_model_is_refused(bundle: Path) -> None:
 def test_cloud_serves_every_split_point_of_its_own_bundle(bundle: Path) -> None:
     served, runner = serve(checkpoint(_SHAPE), bundle)
     assert served.refused == {}
-    features = runner.preparer.encoder.chain.run(
-        runner.preparer.adapter.input_tensors(Image.new("RGB", (90, 70))), 0
-    )
-    assert torch.isfinite(features[0]).all()
+    [tail] = runner.preparer.tails.by_id.values()
+    [tensors] = runner.preparer.adapter.boundary_input(tail.encoder, Image.new("RGB", (90, 70)))
+    assert torch.isfinite(tail.encoder.chain.run(tensors, 0)[0]).all()

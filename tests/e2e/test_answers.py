@@ -139,12 +139,15 @@ def test_json_is_one_object_with_the_documented_fields(cloud: str, cache: Path, 
         "ok": bool, "image": str, "question": str, "text": str, "model": str, "split_point": int,
         "split_label": str, "codec": str, "feature_bytes": int, "uploaded_bytes": int, "sent_bytes": int,
         "jpeg_bytes": int, "cache": str, "finish_reason": str, "prompt_tokens": int,
-        "generated_tokens": int, "ms": dict,
+        "generated_tokens": int, "ms": dict, "inputs": list,
     }  # fmt: skip
     assert {name: type(value) for name, value in answer.items()} == fields
     assert (answer["ok"], answer["question"], answer["image"]) == (True, QUESTION, str(pictures[0]))
     assert answer["finish_reason"] in ("stop_token", "length")
     assert all(value >= 0 for value in answer["ms"].values())
+    (only,) = answer["inputs"]
+    assert (only["source"], only["modality"]) == (str(pictures[0]), "image")
+    assert (only["codec"], only["media_bytes"]) == (answer["codec"], answer["jpeg_bytes"])
 
 
 def test_describing_lists_every_split_point_as_text_and_as_json(
