@@ -103,7 +103,7 @@ def test_sound_that_is_padded_says_the_listed_length(length: int, listed: int) -
 )
 def test_picture_itself(codec: str, codec_id: str, setting: str) -> None:
     made = partitioned("clip, 2 layers")
-    arm, coded = coded_by(made, GivenPicture(JPEG), codec=codec)
+    _arm, coded = coded_by(made, GivenPicture(JPEG), codec=codec)
     item = coded.item
     assert (item.split_point, item.codec_id, item.setting) == (0, codec_id, setting)
     assert (list(item.tensors), item.num_tiles, item.total_bytes) == ([], 0, len(coded.payload))
