@@ -66,8 +66,8 @@ class Adapter(ABC):
         content = {k: v for k, v in given.items() if self.processing.is_content(modality, k, v)}
         if not content:
             raise BadInput(
-                f"the processor of {self.checkpoint.name} makes no {modality} input that its encoder takes; use another "
-                "model, or install what its processor reads such inputs with"
+                f"the processor of {self.checkpoint.name} makes no {modality} input that its encoder takes; use "
+                "another model, or install what its processor reads such inputs with"
             )
         return EncoderInput(content, {k: v for k, v in given.items() if k not in content})
 
