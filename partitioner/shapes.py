@@ -42,13 +42,14 @@ def _have_one_shape(inputs: Sequence[EncoderInput]) -> bool:
 
 def _sizes_matter(adapter: Adapter, modality: Modality, inputs: Sequence[EncoderInput]) -> bool:
     """Whether the encoder gives something else for the same content where what follows from its size is another's."""
-    first = inputs[0]
-    others = [one for one in inputs[1:] if not _is_same(first.constants, one.constants)]
-    reference = _leaves(adapter, modality, first) if others else []
+    # Not the constant one: of equal numbers a mask leaves the same mean, whatever it leaves out.
+    own = inputs[-1]
+    others = [one for one in inputs[:-1] if not _is_same(own.constants, one.constants)]
+    reference = _leaves(adapter, modality, own) if others else []
     for one in others:
-        if one.constants.keys() != first.constants.keys():
+        if one.constants.keys() != own.constants.keys():
             return True
-        made = _leaves(adapter, modality, EncoderInput(first.content, one.constants))
+        made = _leaves(adapter, modality, EncoderInput(own.content, one.constants))
         if [tensor.shape for tensor in made] != [tensor.shape for tensor in reference]:
             return True
         if any(relative_error([left], [right]) != 0 for left, right in zip(made, reference, strict=True)):

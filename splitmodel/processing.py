@@ -6,12 +6,14 @@ but their content. The device never runs the processor: it follows a recipe of p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from splitmodel.loading import one_line
 from splitmodel.media import Media, MediaInput, blank
 from wire.errors import BadInput
 from wire.modality import Modality
@@ -73,7 +75,10 @@ class Processing:
         return str(self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 
     def whole(self, prompt: str, inputs: Sequence[MediaInput]) -> dict[str, Tensor]:
-        """All inputs of the whole model, batch 1. Without a prompt to take, those of its one input."""
+        """All inputs of the whole model, batch 1. Without a prompt to take, those of its one input.
+
+        Raises BadInput where the processor does not take them, as where it reads fewer at once.
+        """
         if not self.takes_prompt:
             [only] = inputs
             return self.encoder_inputs(only.modality, only.media)
@@ -81,7 +86,8 @@ class Processing:
         for modality in dict.fromkeys(one.modality for one in inputs):
             arguments |= self._call(modality, [one.media for one in inputs if one.modality == modality])
         text = self.chat(prompt, [one.modality for one in inputs])
-        return _tensors(self._processor(text=text, **arguments, return_tensors="pt"))
+        with _saying_what_is_refused():
+            return _tensors(self._processor(text=text, **arguments, return_tensors="pt"))
 
     def prompt_inputs(
         self, prompt: str, kinds: Sequence[Modality], sizes: Sequence[Size]
@@ -107,17 +113,16 @@ class Processing:
 
     def encoder_inputs(self, modality: Modality, media: Media) -> dict[str, Tensor]:
         """What the part for that modality alone gives, batch 1: content, and masks, grids or sizes where it has any."""
-        part = self.part(modality)
-        match modality:
-            case "image":
-                return _tensors(part(images=media, return_tensors="pt"))
-            case "audio":
-                return _tensors(part(media, sampling_rate=self.rate_hz, return_tensors="pt"))
-            case _:
-                length = self.text_length
-                return _tensors(
-                    part(media, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-                )
+        part, settings = self.part(modality), {"return_tensors": "pt"}
+        with _saying_what_is_refused():
+            match modality:
+                case "image":
+                    return _tensors(part(images=media, **settings))
+                case "audio":
+                    return _tensors(part(media, sampling_rate=self.rate_hz, **settings))
+                case _:
+                    cut = {"padding": "max_length", "max_length": self.text_length, "truncation": True}
+                    return _tensors(part(media, **cut, **settings))
 
     @property
     def text_length(self) -> int:
@@ -154,6 +159,18 @@ class Processing:
 
     def _placeholder(self, modality: Modality) -> str:
         return str(getattr(self._processor, f"{modality}_token", None) or "")
+
+
+@contextlib.contextmanager
+def _saying_what_is_refused() -> Iterator[None]:
+    """Processors say what they do not take in whatever Python raises."""
+    try:
+        yield
+    except (ValueError, TypeError, IndexError) as error:
+        raise BadInput(
+            f"the model's processor does not take these inputs: {one_line(error).rstrip('.')}; ask about others, or "
+            "about fewer at once"
+        ) from error
 
 
 def _tensors(batch: Any) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from splitmodel.encoder import EncoderInput, join_tiles
 from splitmodel.tensors import relative_error
+from wire.limits import MAX_TILES
 
 _TOLERANCE = 1e-4
 
@@ -17,12 +18,14 @@ _TOLERANCE = 1e-4
 def tile_axis(inputs: Sequence[EncoderInput], encode: Callable[[EncoderInput], dict[str, Any]]) -> int | None:
     """The axis along which inputs of several sizes differ, where tiles along it give alone what they give together.
 
-    None where all have one shape, or the encoder reads across it.
+    None where all have one shape, the encoder reads across it, or there would be more tiles than one request has.
     """
     axes = _differing_axes(inputs)
     if len(axes) != 1 or (axis := axes.pop()) > 1:
         return None
     largest = max(inputs, key=lambda one: next(iter(one.content.values())).shape[axis])
+    if next(iter(largest.content.values())).shape[axis] > MAX_TILES:  # samples of a wave, not tiles
+        return None
     try:
         alone = join_tiles([encode(tile) for tile in largest.tiles(axis)])
         together = encode(largest)

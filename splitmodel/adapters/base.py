@@ -23,6 +23,7 @@ from splitmodel.model_call import ModelCall
 from splitmodel.processing import Processing
 from splitmodel.tiling import tile_axis
 from splitmodel.trace import trace
+from wire.errors import BadInput
 from wire.modality import Modality
 from wire.shape import ModelShape
 from wire.sizes import Size
@@ -57,9 +58,17 @@ class Adapter(ABC):
         return ModelCall(self.model, self._on_device(self.processing.whole(prompt, inputs)))
 
     def encoder_input(self, modality: Modality, media: Media) -> EncoderInput:
-        """The tensors at split point 0 and what follows from the media's size, by the model's own processor."""
+        """The tensors at split point 0 and what follows from the media's size, by the model's own processor.
+
+        Raises BadInput where the processor makes nothing that the encoder takes.
+        """
         given = self._arguments(modality, media)
         content = {k: v for k, v in given.items() if self.processing.is_content(modality, k, v)}
+        if not content:
+            raise BadInput(
+                f"the processor of {self.checkpoint.name} makes no {modality} input that its encoder takes; use "
+                "another model, or install what its processor reads such inputs with"
+            )
         return EncoderInput(content, {k: v for k, v in given.items() if k not in content})
 
     def tile_axis(self, modality: Modality, examples: Sequence[Media]) -> int | None:

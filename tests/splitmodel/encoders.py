@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from splitmodel.chain import Chain
+from splitmodel.encoder import Encoder
 from splitmodel.trace import trace
 
 WIDTH = 8
@@ -119,3 +121,9 @@ def make_chain(encoder: nn.Module, examples: Sequence[Tensor] = ()) -> Chain:
 
 def labels(chain: Chain) -> list[str]:
     return [point.label for point in chain.split_points]
+
+
+def encoder_of(chain: Chain, names: Sequence[str]) -> Encoder:
+    """An encoder of pictures whose output has the chain's tensors under these names."""
+    spec = pytree.tree_structure(dict.fromkeys(names, 0))
+    return Encoder("image", "8", None, None, chain, dict, spec)
