@@ -45,7 +45,9 @@ def module_costs(
     return costs, calls[-1].parameters
 
 
-def _cost(index: int, label: str, tensors: Sequence[Tensor], call: _Ended | None, num_tiles: int) -> PointCost:
+def _cost(
+    index: int, label: str, tensors: Sequence[Tensor], call: _Ended | None, num_tiles: int
+) -> PointCost:
     specs = tuple(spec_of(f"{label}/{i}", tensor) for i, tensor in enumerate(tensors))
     parameters = call.parameters if call is not None else ()
     return PointCost(
@@ -88,5 +90,5 @@ def _children_of_longest_list(root: nn.Module, called: set[str]) -> set[str]:
         for name, module in root.named_modules()
         if isinstance(module, nn.ModuleList | nn.Sequential)
     ]
-    ran = [[child for child in children if child in called] for children in lists]
-    return set(max(ran, key=lambda children: len(children), default=[]))
+    ran = [{child for child in children if child in called} for children in lists]
+    return max(ran, key=len, default=set())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,7 +23,7 @@ from splitmodel.media import Media
 from splitmodel.recipes import recipe_of
 from wire.errors import BadInput, CleaveError
 from wire.modality import Modality
-from wire.sizes import ImageSize, Size, SoundSize
+from wire.sizes import ImageSize, Size
 
 # What a model's own code raises on an input that it does not take: whatever its author thought of.
 MODEL_ERRORS = (
@@ -43,7 +42,7 @@ _UNKNOWN = (
     "files beside config.json"
 )
 _MANY_SHAPES = (
-    "{modality}: every size of input has a shape of its own, and only those that a bundle lists can be split; name them "
+    "{modality}: every size of input has a shape of its own, and only those that a bundle lists are split; name them "
     "with --size"
 )
 _UNPREPARED = "{modality}: a device cannot prepare its input ({reason})"
@@ -112,7 +111,9 @@ def _traced(adapter: Adapter, modality: Modality, sizes: Sequence[Size], found: 
 
 
 def _costs(adapter: Adapter, encoder: Encoder) -> EncoderCosts:
-    tiles = 1 if encoder.tile_axis is None else adapter.num_tiles(encoder.modality, _PICTURE, encoder.tile_axis)
+    tiles = (
+        1 if encoder.tile_axis is None else adapter.num_tiles(encoder.modality, _PICTURE, encoder.tile_axis)
+    )
     points = tuple(chain_costs(encoder.chain, tiles))
     shape = _shape_text(tensor.shape for tensor in encoder.chain.split_points[0].tensors)
     return EncoderCosts(encoder.modality, shape, tiles, True, points)

@@ -1,9 +1,9 @@
 """What shape a model has: told from what its class can do, before any weight is read. Pure, and names no family.
 
-    generator         get_{image,audio,video}_features, and generates from tokens that the features stand among
-    encoder-decoder   generates from `encoder_outputs`
-    dual encoder      get_text_features beside another modality's, and generates nothing
-    single            one input of one modality, and nothing generated from it: not served
+generator         get_{image,audio,video}_features, and generates from tokens that the features stand among
+encoder-decoder   generates from `encoder_outputs`
+dual encoder      get_text_features beside another modality's, and generates nothing
+single            one input of one modality, and nothing generated from it: not served
 """
 
 from __future__ import annotations
@@ -97,8 +97,9 @@ def getter_name(modality: Modality) -> str:
 def _shape_of_class(model_class: Any) -> Shape:
     arguments = inspect.signature(model_class.forward).parameters
     getters = tuple(one for one in MODALITIES if callable(getattr(model_class, getter_name(one), None)))
-    senses = _senses(model_class, getters, arguments)
     generates = bool(model_class.can_generate())
+    towers = _towers(model_class, arguments) if generates and "encoder_outputs" not in arguments else set()
+    senses = tuple(one for one in MODALITIES if one != "text" and one in {*getters, *towers})
     reason = _VIDEO_ONLY if senses == ("video",) else ""
     if generates and senses:
         return Shape("generator", senses, reason)
@@ -112,12 +113,11 @@ def _shape_of_class(model_class: Any) -> Shape:
     return _without_encoders(arguments)
 
 
-def _senses(model_class: Any, getters: Collection[Modality], arguments: Collection[str]) -> tuple[Modality, ...]:
-    """Those with a method; those whose encoder is only a part of the model, which its config then has a part for, too."""
+def _towers(model_class: Any, arguments: Collection[str]) -> set[Modality]:
+    """The modalities whose encoder is a mere part of the model: its forward takes them, its config has a part for it."""
     parts = getattr(model_class.config_class, "sub_configs", ())
     taken = {_CONTENT[name] for name in _CONTENT if name in arguments}
-    towers = {sense for sense, name in _TOWERS.items() if name in parts and sense in taken}
-    return tuple(one for one in MODALITIES if one != "text" and one in {*getters, *towers})
+    return {sense for sense, name in _TOWERS.items() if name in parts and sense in taken}
 
 
 def _main_input(model_class: Any, arguments: Collection[str]) -> str:
@@ -152,7 +152,7 @@ _TEXT_ONLY = (
     "model that takes pictures or sound"
 )
 _NO_CONTENT = (
-    "none of its inputs is one of pictures, sound or text as transformers names them; use a model that takes these"
+    "no input of it is named as transformers names pictures, sound or text; use a model that takes them"
 )
 _ENDS_IN_NOTHING = (
     "it neither generates tokens nor compares embeddings, and only what does is served; use a generator, an "

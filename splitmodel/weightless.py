@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -36,12 +37,19 @@ def _without_numbers(_module: nn.Module, _name: str, parameter: nn.Parameter | N
     return nn.Parameter(parameter.data.to("meta"), requires_grad=False)
 
 
-class Weightless(TorchDispatchMode):
+@contextlib.contextmanager
+def weightless() -> Iterator[None]:
     """While open, an operator that reads a tensor without numbers gives one, and all others compute.
 
     A tensor made "on the device of" one without numbers is made for real: it is a grid, a mask or a length.
     """
+    # For each value the tracer makes a mode that notes the whole stack: a third of all the time.
+    no_stacks = mock.patch("torch._subclasses.fake_tensor.traceback.extract_stack", return_value=[])
+    with no_stacks, _Weightless():  # type: ignore[no-untyped-call]
+        yield
 
+
+class _Weightless(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
