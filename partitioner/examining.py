@@ -42,8 +42,8 @@ _UNKNOWN = (
     "files beside config.json"
 )
 _MANY_SHAPES = (
-    "{modality}: every size of input has a shape of its own, and only those that a bundle lists are split; name them "
-    "with --size"
+    "{modality}: every size of input has a shape of its own, and only those that a bundle lists can be split; "
+    "name them with --size"
 )
 _UNPREPARED = "{modality}: a device cannot prepare its input ({reason})"
 
