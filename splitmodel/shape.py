@@ -114,7 +114,7 @@ def _shape_of_class(model_class: Any) -> Shape:
 
 
 def _towers(model_class: Any, arguments: Collection[str]) -> set[Modality]:
-    """The modalities whose encoder is a mere part of the model: its forward takes them, its config has a part for it."""
+    """The modalities whose encoder is a mere part of the model, told by its forward and by its config."""
     parts = getattr(model_class.config_class, "sub_configs", ())
     taken = {_CONTENT[name] for name in _CONTENT if name in arguments}
     return {sense for sense, name in _TOWERS.items() if name in parts and sense in taken}
