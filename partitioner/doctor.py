@@ -14,7 +14,7 @@ from partitioner.examining import MODEL_ERRORS, EncoderCosts, Examined, examine
 from partitioner.given import Given
 from splitmodel.loading import load_config, one_line, resolve
 from splitmodel.shape import Shape, class_of, shape_of
-from splitmodel.weightless import make_weightless, weightless
+from splitmodel.weightless import Weightless, make_weightless
 from wire.errors import BadInput
 from wire.sizes import Size
 
@@ -55,7 +55,7 @@ def diagnose(name: str, sizes: Sequence[Size] = ()) -> Diagnosis:
         raise BadInput(
             f"the config.json of {name} describes no model that can be built ({one_line(error)}); use a complete one"
         ) from error
-    with weightless():
+    with Weightless():
         found = [_examine(Given(name, path, model, shape), one, sizes) for one in shape.modalities]
     sizes_by_id = {id(parameter): parameter.numel() for parameter in model.parameters()}
     in_encoders = {one for examined in found for one in examined.parameters}

@@ -8,7 +8,7 @@ import torch
 from splitmodel.adapters.find import adapter_for
 from splitmodel.loading import Checkpoint
 from splitmodel.shape import class_of
-from splitmodel.weightless import make_weightless, weightless
+from splitmodel.weightless import Weightless, make_weightless
 from tests.kit.full_size_configs import FULL_SIZE
 from tests.kit.pictures import textured
 from tests.kit.shapes import checkpoint
@@ -34,7 +34,7 @@ def test_its_parameters_have_no_numbers_and_its_buffers_do() -> None:
 
 def test_what_touches_no_weight_is_computed() -> None:
     weight = torch.empty(4, 3, device="meta")
-    with weightless():
+    with Weightless():
         assert torch.arange(3, device=weight.device).tolist() == [0, 1, 2]
         assert torch.ones(2).to(weight.device).tolist() == [1, 1]
         made = torch.ones(1, 3) @ weight.T + torch.ones(4)
@@ -47,7 +47,7 @@ def test_it_has_the_split_points_of_the_model_with_weights(shape: str) -> None:
     real = checkpoint(shape)
     model = make_weightless(type(real.model), real.model.config)
     expected = adapter_for(real).trace_encoder("image", textured(60, 50)).chain.split_points
-    with weightless():
+    with Weightless():
         empty = adapter_for(Checkpoint(real.name, real.path, model, real.processor, ""))
         found = empty.trace_encoder("image", textured(60, 50)).chain.split_points
     assert found == expected
