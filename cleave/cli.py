@@ -12,6 +12,7 @@ import typer
 import cleave.environment  # noqa: F401
 from cleave.cli_cloud import cloud
 from cleave.cli_device import index, listen, search
+from cleave.cli_doctor import doctor
 from cleave.options import (
     AsJson,
     Cloud,
@@ -212,7 +213,7 @@ def bench(
         raise typer.Exit(1)
 
 
-for command in (cloud, listen, index, search):
+for command in (cloud, listen, index, search, doctor):
     app.command()(command)
 
 
