@@ -86,7 +86,11 @@ def test_a_full_size_model_is_traced_from_its_config(
 @pytest.mark.slow
 def test_the_processor_decides_the_input_shape(tmp_path: Path) -> None:
     [own] = diagnose(str(FULL_SIZE["SmolVLM-256M"].save(tmp_path))).encoders
-    assert own.input_shape == "1x13x3x512x512"  # an overview and 4 x 3 tiles of 640 x 480
+    _, tiles, *tile = map(int, own.input_shape.split("x"))
+    assert tile == [3, 512, 512]
+    assert tiles * own.num_tiles == 13  # an overview and 4 x 3 tiles of 640 x 480
+    raw = own.points[0].feature_bytes["raw"]
+    assert raw == 13 * 3 * 512 * 512 * 4
 
 
 def test_an_encoder_that_cannot_be_traced_is_estimated_from_its_modules(
