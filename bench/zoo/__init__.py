@@ -16,6 +16,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "encoder-decoder": tuple(encoder_decoders.MAKERS),
     "dual encoder": tuple(dual_encoders.MAKERS),
 }
+# One of each kind, for a sample.
+QUICK = ("llava", "internvl", "qwen2_audio", "whisper", "clip")
 _MAKERS = {
     **generators.MAKERS,
     **audio_generators.MAKERS,
