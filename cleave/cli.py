@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,45 +10,28 @@ from typing import Annotated
 import typer
 
 import cleave.environment  # noqa: F401
+from cleave.cli_cloud import cloud
 from cleave.cli_device import index, listen, search
+from cleave.cli_doctor import doctor
 from cleave.options import (
     AsJson,
-    Bundles,
-    CacheMb,
-    ChunkTokens,
     Cloud,
     Codecs,
-    Compiled,
-    Context,
     Deadline,
-    DefaultDeadline,
-    Device,
-    Drain,
-    Dtype,
     Images,
-    IndexDir,
     Language,
-    Listen,
-    MaxBatchTokens,
-    MaxQueue,
     MaxTokens,
-    MetricsListen,
     MinP,
     MinTokens,
     Model,
-    Models,
-    Names,
-    PrefixMb,
     Priority,
     Question,
     RepetitionPenalty,
     Seed,
     ServedModel,
-    Slots,
     Sounds,
     Splits,
     Stop,
-    TailBatch,
     Task,
     Temperature,
     Timeout,
@@ -120,61 +102,6 @@ def verify(
 
     if not verify_and_print(bundle, model, inputs, tokens, as_json=as_json):
         raise typer.Exit(1)
-
-
-@app.command()
-def cloud(
-    model: Models,
-    bundle: Bundles = None,
-    listen: Listen = "127.0.0.1:50051",
-    name: Names = None,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    compiled: Compiled = False,
-    slots: Slots = 16,
-    context: Context = 0,
-    max_tokens: MaxBatchTokens = 0,
-    chunk_tokens: ChunkTokens = 256,
-    tail_batch: TailBatch = 8,
-    max_queue: MaxQueue = 64,
-    cache_mb: CacheMb = 256,
-    prefix_mb: PrefixMb = 256,
-    index_dir: IndexDir = None,
-    deadline_s: DefaultDeadline = 60.0,
-    drain_s: Drain = 30.0,
-    metrics_listen: MetricsListen = "",
-) -> None:
-    """Serve the tail, the fusion and the decoder of one model, or several, to edge nodes; SIGTERM drains.
-
-    Without any authentication configured it should listen on loopback only.
-    """
-    from cleave.serving import serve_cloud
-
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    logging.getLogger("cloud_node").setLevel(logging.INFO)
-    serve_cloud(
-        model,
-        bundle or (),
-        name or (),
-        listen=listen,
-        index_dir=index_dir,
-        device=device,
-        dtype=dtype,
-        compiled=compiled,
-        num_slots=slots,
-        context_tokens=context,
-        max_tokens=max_tokens,
-        chunk_tokens=chunk_tokens,
-        max_tail_batch=tail_batch,
-        max_queue=max_queue,
-        cache_bytes=cache_mb << 20,
-        prefix_bytes=prefix_mb << 20,
-        default_deadline_s=deadline_s,
-        drain_s=drain_s,
-        metrics_listen=metrics_listen,
-    )
 
 
 @app.command()
@@ -286,7 +213,7 @@ def bench(
         raise typer.Exit(1)
 
 
-for command in (listen, index, search):
+for command in (cloud, listen, index, search, doctor):
     app.command()(command)
 
 

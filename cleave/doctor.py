@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Sequence
@@ -15,16 +16,17 @@ from partitioner.doctor import Diagnosis, diagnose
 from partitioner.examining import EncoderCosts
 from partitioner.sizing import Choice, PointCost, choose
 from wire.errors import BadInput
-from wire.sizes import Size
+from wire.sizes import ImageSize
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
-def examine_and_print(model: str, memory: str, sizes: Sequence[Size], *, as_json: bool) -> bool:
+def examine_and_print(model: str, memory: str, sizes: Sequence[str], *, as_json: bool) -> bool:
     """Prints the diagnosis, as tables or as one JSON object; False where the model cannot be split."""
     memory_bytes = parse_bytes(memory)
     transformers_logging.set_verbosity_error()
-    found = diagnose(resolve_model(model), sizes)
+    found = diagnose(resolve_model(model), [ImageSize.parse(text) for text in sizes])
+    found = dataclasses.replace(found, model=model)
     if as_json:
         print(json.dumps(to_dict(found, memory_bytes)))
     else:

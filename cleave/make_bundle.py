@@ -39,7 +39,7 @@ def make_bundle(
     wishes = Wishes(
         name=name,
         calibration=_pictures(calibration) if calibration is not None else [],
-        sizes=[_size(text) for text in sizes],
+        sizes=[ImageSize.parse(text) for text in sizes],
     )
     with progress_bars() as progress:
         progress("load", 0, 1)
@@ -55,13 +55,6 @@ def make_bundle(
         if result is not None:
             print_verification(result)
     return result is None or result.is_ok
-
-
-def _size(text: str) -> ImageSize:
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise BadInput(f"{text!r} is no size of pictures; give width x height, such as 640x480")
-    return ImageSize(int(width), int(height))
 
 
 def _pictures(folder: Path) -> list[MediaInput]:

@@ -30,7 +30,7 @@ class MediaForm:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """How one input is sent. `shape_id` is empty where it has none of the listed sizes."""
+    """How one input is sent. `shape_id` is empty where it goes as a file, whatever its size."""
 
     chain: Chain
     shape_id: str
@@ -59,6 +59,8 @@ def choose_arm(model: pb.Model, manifest: Manifest, given: Given, wish: Wish) ->
         return Arm(chains[0], "", 0, codec or _default_form(given))
     split = _split(manifest, chain, wish.split, codec)
     _require_served(model, chain, split)
+    if isinstance(codec, MediaForm):
+        return Arm(chain, "", 0, codec)
     return Arm(chain, chain.input_shape.shape_id, split, codec or parse_codec(chain.default_arm.codec))
 
 

@@ -90,5 +90,5 @@ def _children_of_longest_list(root: nn.Module, called: set[str]) -> set[str]:
         for name, module in root.named_modules()
         if isinstance(module, nn.ModuleList | nn.Sequential)
     ]
-    ran = [[child for child in children if child in called] for children in lists]
-    return set(max(ran, key=lambda children: len(children), default=[]))
+    ran = [{child for child in children if child in called} for children in lists]
+    return max(ran, key=len, default=set())

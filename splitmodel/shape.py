@@ -97,8 +97,9 @@ def getter_name(modality: Modality) -> str:
 def _shape_of_class(model_class: Any) -> Shape:
     arguments = inspect.signature(model_class.forward).parameters
     getters = tuple(one for one in MODALITIES if callable(getattr(model_class, getter_name(one), None)))
-    senses = _senses(model_class, getters, arguments)
     generates = bool(model_class.can_generate())
+    towers = _towers(model_class, arguments) if generates and "encoder_outputs" not in arguments else set()
+    senses = tuple(one for one in MODALITIES if one != "text" and one in {*getters, *towers})
     reason = _VIDEO_ONLY if senses == ("video",) else ""
     if generates and senses:
         return Shape("generator", senses, reason)
@@ -112,14 +113,11 @@ def _shape_of_class(model_class: Any) -> Shape:
     return _without_encoders(arguments)
 
 
-def _senses(
-    model_class: Any, getters: Collection[Modality], arguments: Collection[str]
-) -> tuple[Modality, ...]:
-    """Those with a method, and those whose encoder is a part of the model, which its config then has a part for."""
+def _towers(model_class: Any, arguments: Collection[str]) -> set[Modality]:
+    """The modalities whose encoder is a mere part of the model, told by its forward and by its config."""
     parts = getattr(model_class.config_class, "sub_configs", ())
     taken = {_CONTENT[name] for name in _CONTENT if name in arguments}
-    towers = {sense for sense, name in _TOWERS.items() if name in parts and sense in taken}
-    return tuple(one for one in MODALITIES if one != "text" and one in {*getters, *towers})
+    return {sense for sense, name in _TOWERS.items() if name in parts and sense in taken}
 
 
 def _main_input(model_class: Any, arguments: Collection[str]) -> str:
@@ -154,8 +152,7 @@ _TEXT_ONLY = (
     "model that takes pictures or sound"
 )
 _NO_CONTENT = (
-    "none of its inputs is one of pictures, sound or text as transformers names them; use one "
-    + "that takes these"
+    "no input of it is named as transformers names pictures, sound or text; use a model that takes them"
 )
 _ENDS_IN_NOTHING = (
     "it neither generates tokens nor compares embeddings, and only what does is served; use a generator, an "

@@ -7,6 +7,7 @@ the first weight. So an encoder's Python takes the way that it takes with its we
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -34,11 +35,24 @@ def _without_numbers(_module: nn.Module, _name: str, parameter: nn.Parameter | N
     return nn.Parameter(parameter.data.to("meta"), requires_grad=False)
 
 
-class Weightless(TorchDispatchMode):
+class Weightless(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While open, an operator that reads a tensor without numbers gives one, and all others compute.
 
     A tensor made "on the device of" one without numbers is made for real: it is a grid, a mask or a length.
     """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        # For each value the tracer makes a mode that notes the whole stack: a third of all the time.
+        self._no_stacks = mock.patch("torch._subclasses.fake_tensor.traceback.extract_stack", return_value=[])
+
+    def __enter__(self) -> Any:
+        self._no_stacks.start()
+        return super().__enter__()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
+        self._no_stacks.stop()
 
     def __torch_dispatch__(
         self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -36,6 +36,14 @@ class ImageSize:
                 f"the picture is {width} x {height}, and one side is at most {MAX_IMAGE_ASPECT} times the other"
             )
 
+    @classmethod
+    def parse(cls, text: str) -> ImageSize:
+        """640x480, as users write it; raises BadInput for anything else."""
+        width, _, height = text.partition("x")
+        if not (width.isdecimal() and height.isdecimal()):
+            raise BadInput(f"{text!r} is no size of pictures; give width x height, such as 640x480")
+        return cls(int(width), int(height))
+
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
 

@@ -167,52 +167,6 @@ def test_open_that_does_not_match_is_refused_by_its_own_error(
     assert type(refused.value) is error
 
 
-def _media(codec_id: str = "jpeg", setting: str = "85", **changes: Any) -> Change:
-    """The input as a file of its own."""
-
-    def change(message: pb.Open) -> None:
-        item = message.inputs[0]
-        del item.tensors[:]
-        item.shape_id, item.split_point, item.codec_id, item.setting = "", 0, codec_id, setting
-        item.payload, item.total_bytes = b"a file", 6
-        for name, value in changes.items():
-            setattr(item, name, value)
-
-    return change
-
-
-def test_file_of_its_own_is_taken_at_split_point_0(served: Served) -> None:
-    (item,) = parsed(served, _media()).inputs
-    assert (item.is_media, item.codec, item.payload_sizes) == (True, "jpeg:85", (6,))
-    (as_it_is,) = parsed(served, _media("webp", "")).inputs
-    assert (as_it_is.codec, as_it_is.size) == ("webp", ImageSize(64, 48))
-
-
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        (_media("jpeg", "101"), UnknownCodec),
-        (_media("jpeg", "x"), UnknownCodec),
-        (_media("bmp", ""), UnknownCodec),
-        (_media("raw", ""), UnknownCodec),
-        (_media("flac", "16"), BadInput),
-        (_media(split_point=1), MalformedMessage),
-        (_media(num_tiles=1), MalformedMessage),
-        (_media(total_bytes=0, payload=b""), MalformedMessage),
-        (_media(total_bytes=7), MalformedMessage),
-        (_media(total_bytes=1 << 40, payload=b""), TooLarge),
-        (lambda message: (_media()(message), message.inputs[0].tensors.add()), MalformedMessage),
-        (_input(shape_id="", codec_id="jpeg"), MalformedMessage),
-    ],
-)
-def test_file_that_says_what_only_features_may_is_refused(
-    served: Served, change: Change, error: type[CleaveError]
-) -> None:
-    with pytest.raises(error) as refused:
-        parsed(served, change)
-    assert type(refused.value) is error
-
-
 def test_refused_split_point_says_why(served: Served) -> None:
     refused = replace(served, refused={"image/32x32": {1: "its tail misses the probe"}})
     with pytest.raises(UnknownSplitPoint, match="its tail misses the probe"):

@@ -74,19 +74,28 @@ def chosen(manifest: Manifest, data: bytes, **wish: Any) -> tuple[str, int, str]
         ({"split": 0}, (0, "int8:token+zstd")),
         ({"codec": "fp16"}, (1, "fp16")),
         ({"split": 2, "codec": "raw+zstd"}, (2, "raw+zstd")),
-        ({"codec": "jpeg:75"}, (0, "jpeg:75")),
-        ({"codec": "jpeg"}, (0, "jpeg:90")),
-        ({"split": 0, "codec": "avif:33"}, (0, "avif:33")),
-        ({"codec": "as-is"}, (0, "jpeg:as-is")),
     ],
 )
 def test_what_is_left_open_is_the_chains_default(wish: dict[str, Any], expected: tuple[int, str]) -> None:
     assert chosen(ONE, JPEG, **wish) == ("32x32", *expected)
 
 
+@pytest.mark.parametrize(
+    ("wish", "codec"),
+    [
+        ({"codec": "jpeg:75"}, "jpeg:75"),
+        ({"codec": "jpeg"}, "jpeg:90"),
+        ({"split": 0, "codec": "avif:33"}, "avif:33"),
+        ({"codec": "as-is"}, "jpeg:as-is"),
+    ],
+)
+def test_picture_itself_goes_to_split_point_0_and_has_no_shape(wish: dict[str, Any], codec: str) -> None:
+    assert chosen(ONE, JPEG, **wish) == ("", 0, codec)
+
+
 def test_picture_of_a_listed_size_takes_its_chain_as_if_there_were_no_other() -> None:
     assert chosen(SIZED, LISTED) == ("64x48", 1, "int8:token+zstd")
-    assert chosen(SIZED, LISTED, codec="webp:50") == ("64x48", 0, "webp:50")
+    assert chosen(SIZED, LISTED, codec="webp:50") == ("", 0, "webp:50")
 
 
 def test_picture_of_no_listed_size_is_sent_itself_as_it_is_where_it_can_be() -> None:
