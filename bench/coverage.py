@@ -38,15 +38,13 @@ from wire.sizes import ImageSize, SoundSize
 NUM_TOKENS = 8
 # Of the models that make another input of every size.
 _SIZES = (ImageSize(96, 64), ImageSize(64, 64), SoundSize(8_000, 16_000), SoundSize(24_000, 16_000))
-# What no model of the zoo needs to be quick: one of each shape.
-_QUICK = ("llava", "internvl", "qwen2_audio", "whisper", "clip")
 
 
 def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
     """All families of the zoo; a quick run takes one of each shape, on fewer inputs."""
     names = [(kind, name) for kind, listed in zoo.NAMES.items() for name in listed]
     if quick:
-        names = [(kind, name) for kind, name in names if name in _QUICK]
+        names = [(kind, name) for kind, name in names if name in zoo.SAMPLE]
     covered = []
     for done, (kind, name) in enumerate(names):
         progress("coverage", done, len(names))
