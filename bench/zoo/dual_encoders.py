@@ -45,8 +45,7 @@ def _siglip(folder: Path) -> Path:
             "projection_size": VISION["hidden_size"],
         },
     )
-    tokenizer = make_tokenizer(ends=True, max_length=_TEXT_TOKENS)
-    tokenizer.model_input_names = ["input_ids"]
+    tokenizer = make_tokenizer(ends=True, max_length=_TEXT_TOKENS, masks=False)
     processor = transformers.SiglipProcessor(
         image_processor=transformers.SiglipImageProcessorPil(size=_SQUARE), tokenizer=tokenizer
     )

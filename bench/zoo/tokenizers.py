@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -17,12 +18,13 @@ def make_tokenizer(
     *,
     ends: bool = False,
     max_length: int | None = None,
+    masks: bool = True,
     chat_template: str | None = None,
 ) -> PreTrainedTokenizerFast:
     """Byte-level, so that random ids make partial UTF-8 as real ones do.
 
     `named` special tokens are attributes of the tokenizer (`image_token` and such); `ends` puts a text between
-    `<s>` and `</s>`.
+    `<s>` and `</s>`; without `masks` the model is not told what of it is padding.
     """
     named = dict(named or {})
     tokenizer = Tokenizer(models.BPE())
@@ -39,10 +41,13 @@ def make_tokenizer(
         tokenizer.post_processor = processors.TemplateProcessing(
             single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
         )
+    settings: dict[str, Any] = {} if max_length is None else {"model_max_length": max_length}
+    if not masks:
+        settings["model_input_names"] = ["input_ids"]
     made = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
         extra_special_tokens=named, additional_special_tokens=list(others) or None,
-        **({} if max_length is None else {"model_max_length": max_length}),
+        **settings,
     )  # fmt: skip
     made.chat_template = chat_template
     return made

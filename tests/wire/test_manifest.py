@@ -73,6 +73,22 @@ def test_chain_must_be_named_where_there_are_several_shapes() -> None:
         manifest.chain("image", "9x9")
 
 
+def test_boundary_of_a_chain_is_its_split_points_whatever_tiles_are_said() -> None:
+    chain = make_chain()
+    assert chain.boundary(1) == chain.boundary(1, 3) == chain.split_points[1].specs()
+
+
+def test_boundary_of_a_tiled_chain_is_that_of_its_tiles_behind_one_another() -> None:
+    shape = msgspec.structs.replace(make_chain().input_shape, is_tiled=True)
+    chain = msgspec.structs.replace(make_chain(), input_shape=shape)
+    features, mask = chain.boundary(1, 3)
+    assert features == TensorSpec("features", DType.FLOAT32, (3, 1, 16, 8))
+    assert mask == TensorSpec("mask", DType.BOOL, (3, 1, 16))
+    assert chain.split_points[1].specs()[0].shape == (1, 16, 8), "what the manifest says is of one tile"
+    with pytest.raises(TooLarge, match="takes over"):
+        chain.boundary(0, 10**6)
+
+
 def test_missing_modality_says_which_there_are() -> None:
     with pytest.raises(BadInput, match="takes no audio; it takes image"):
         make_manifest().chain("audio")

@@ -48,6 +48,20 @@ def test_spec_counts_elements_and_bytes() -> None:
     assert TensorSpec("empty", DType.INT64, (4, 0)).num_bytes == 0
 
 
+def test_stacked_tensors_lie_along_a_first_axis_of_their_own() -> None:
+    assert SPEC.stacked(5) == TensorSpec("features", DType.FLOAT32, (5, 1, 16, 8))
+    assert SPEC.stacked(0).num_bytes == 0
+
+
+def test_stacked_tensors_are_within_the_bounds_of_any_tensor() -> None:
+    with pytest.raises(TooLarge, match="takes over"):
+        SPEC.stacked(MAX_TENSOR_BYTES // SPEC.num_bytes + 1)
+    with pytest.raises(MalformedMessage, match="negative dim"):
+        SPEC.stacked(-1)
+    with pytest.raises(MalformedMessage, match="9 dims"):
+        TensorSpec("deep", DType.INT8, (1,) * 8).stacked(2)
+
+
 @pytest.mark.parametrize(
     "shape", [(2**31, 2**31, 2**31), (2**63,), (0, 2**63), (2**32, 2**32, 0), (MAX_TENSOR_BYTES // 4 + 1,)]
 )
