@@ -25,6 +25,8 @@ from splitmodel.batching import BatchedChain
 from splitmodel.decoder import Decoder
 from splitmodel.encoder import Encoder
 from splitmodel.loading import Checkpoint
+from splitmodel.media import MediaInput
+from splitmodel.model_call import ModelCall
 from splitmodel.probe import ProbeData, read_probe
 from wire.errors import BadInput, IncompatibleBundle
 from wire.manifest import Manifest, bundle_digest, check_files, load_manifest
@@ -59,7 +61,7 @@ def serve(
     tails = _tails(manifest, adapter, encoders, probe)
     refused = probe_tails(manifest, probe, tails)
     room = room or Room()
-    runner = _runner(tails, room)
+    runner = _runner(tails, room, _example_call(manifest, adapter, probe))
     config = checkpoint.model.generation_config if checkpoint.model.can_generate() else None
     served = Served(
         name or manifest.model,
@@ -93,24 +95,34 @@ def _tails(manifest: Manifest, adapter: Adapter, encoders: Mapping[str, Encoder]
     return Tails(adapter, tails)
 
 
-def _runner(tails: Tails, room: Room) -> AnyRunner:
+def _example_call(manifest: Manifest, adapter: Adapter, probe: ProbeData) -> ModelCall | None:
+    """The whole model's call on the probe's first input; None for a model that generates nothing."""
+    if isinstance(adapter, DualEncoder):
+        return None
+    item = manifest.probe.items[0]
+    return adapter.whole([MediaInput(item.modality, probe.media(0, item.modality))], item.prompt)
+
+
+def _runner(tails: Tails, room: Room, example: ModelCall | None) -> AnyRunner:
     """Batched where the engine can give every token of the decoder's to many rows at once."""
     adapter = tails.adapter
-    if isinstance(adapter, DualEncoder):
+    if example is None:
         return EncodingRunner(Preparer(tails, None))
     context_tokens = room.row_tokens(adapter.model)
-    decoder = _recorded_decoder(adapter)
+    decoder = _recorded_decoder(adapter, example)
     if decoder is None:
         return LoopRunner(Preparer(tails, LoopFusion(adapter, context_tokens)))
     return ModelRunner(Preparer(tails, RecordedFusion(adapter, decoder, context_tokens)), decoder, room)
 
 
-def _recorded_decoder(adapter: Adapter) -> Decoder | None:
+def _recorded_decoder(adapter: Adapter, example: ModelCall) -> Decoder | None:
     """None where it decodes one by one: it reads an encoder, too, or is called in a way that is not understood."""
     if adapter.model.config.is_encoder_decoder:
         return None
     try:
-        return Decoder(adapter.model)
+        decoder = Decoder(adapter.model)
+        decoder.record(example)
+        return decoder
     except BadInput as error:
         _log.warning("%s decodes one by one: %s", adapter.checkpoint.name, error)
         return None

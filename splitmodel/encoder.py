@@ -112,7 +112,11 @@ def read_outputs(output: Mapping[str, Any], inner: Sequence[str] = _INNER_OUTPUT
 
 
 def join(outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The output that an encoder gives for several inputs, from those for each: one list goes on with the next."""
+    """The output that an encoder gives for several inputs, from those for each.
+
+    A list with one entry for an input goes on with the next one's; in a list with several, of one layer each, the
+    entries grow.
+    """
     if len(outputs) == 1:
         return dict(outputs[0])
     return {key: _join([output[key] for output in outputs]) for key in outputs[0]}
@@ -122,17 +126,18 @@ def join_tiles(outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The output for one input of several tiles: what a list holds of it grows, and not the list."""
     if len(outputs) == 1:
         return dict(outputs[0])
-    joined: dict[str, Any] = {}
-    for key, first in outputs[0].items():
-        values = [output[key] for output in outputs]
-        if isinstance(first, Tensor):
-            joined[key] = torch.cat(values)
-        else:
-            joined[key] = type(first)(torch.cat(parts) for parts in zip(*values, strict=True))
-    return joined
+    return {key: _grown([output[key] for output in outputs]) for key in outputs[0]}
 
 
 def _join(values: Sequence[Any]) -> Any:
     if isinstance(values[0], Tensor):
         return torch.cat(list(values))
-    return type(values[0])(one for value in values for one in value)
+    if len(values[0]) == 1:
+        return type(values[0])(value[0] for value in values)
+    return type(values[0])(_join(parts) for parts in zip(*values, strict=True))
+
+
+def _grown(values: Sequence[Any]) -> Any:
+    if isinstance(values[0], Tensor):
+        return torch.cat(list(values))
+    return type(values[0])(_grown(parts) for parts in zip(*values, strict=True))

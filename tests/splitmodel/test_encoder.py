@@ -108,3 +108,20 @@ def test_number_that_is_not_finite_is_noticed_in_any_tile_and_any_tensor(bad: fl
             tiles[tile][tensor][1] = bad
             assert not Encoded(encoder, tiles, SIZE).is_finite
             assert not EncodedWhole("image", dict, {"x": tuple(tiles[tile])}, SIZE).is_finite
+
+
+def test_several_inputs_lengthen_a_list_of_one_entry_and_grow_the_entries_of_one_of_several() -> None:
+    """The former has an entry for each input, the latter one for each layer; a layer may be a tuple of inputs."""
+    one, other = (
+        {
+            "pooled": [example(seed)],
+            "layers": [example(seed), example(seed + 7)],
+            "deep": [(example(seed),)] * 2,
+        }
+        for seed in (0, 1)
+    )
+    joined = join([one, other])
+    assert [tensor.shape for tensor in joined["pooled"]] == [example().shape] * 2
+    assert torch.equal(joined["layers"][1], torch.cat([one["layers"][1], other["layers"][1]]))
+    assert [len(layer) for layer in joined["deep"]] == [2, 2]
+    assert torch.equal(joined["deep"][0][1], other["deep"][0][0])
