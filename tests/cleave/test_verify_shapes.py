@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import onnx
 import pytest
@@ -14,7 +16,8 @@ from cleave.halves import Halves, make_heads
 from cleave.verifying import make_questions, verify_chain, verify_halves
 from partitioner.pictures import constant_picture
 from splitmodel.encoder import Encoded
-from splitmodel.media import MediaInput
+from splitmodel.media import MediaInput, size_of
+from tests.kit.zoo_adapters import adapter_of, encoders_of
 from tests.kit.zoo_bundles import partitioned
 from wire.errors import ModelFailed
 from wire.manifest import Chain
@@ -78,13 +81,14 @@ def test_embeddings_that_are_the_same_for_every_input_prove_nothing(monkeypatch:
 
 
 @pytest.mark.slow
-def test_questions_are_of_the_chains_own_size_and_ask_only_who_takes_a_prompt() -> None:
-    asked = Halves.of(partitioned("qwen2_5_vl"), 1)
-    for chain in asked.manifest.chains:
-        questions = make_questions(asked, chain, 4, seed=9)
-        shape = chain.input_shape
-        assert {question.media.size for question in questions} == {(shape.width, shape.height)}  # type: ignore[union-attr]
-        assert all(question.prompt for question in questions)
-    silent = Halves.of(partitioned("vit_gpt2"), 1)
-    questions = make_questions(silent, silent.manifest.chains[0], 4, seed=9)
-    assert not any(question.prompt for question in questions)
+@pytest.mark.parametrize(("name", "is_asked"), [("llava_next", True), ("vit_gpt2", False)])
+def test_questions_are_of_the_chains_own_size_and_ask_only_who_takes_a_prompt(
+    name: str, is_asked: bool
+) -> None:
+    for encoder in encoders_of(name, "image"):
+        chain: Any = SimpleNamespace(chain_id="image/any", modality="image")
+        halves: Any = SimpleNamespace(adapter=adapter_of(name), encoders={chain.chain_id: encoder})
+        questions = make_questions(halves, chain, 4, seed=9)
+        sizes = {size_of(question.media) for question in questions}
+        assert sizes == {encoder.size} if encoder.size is not None else len(sizes) > 1
+        assert [bool(question.prompt) for question in questions] == [is_asked] * 4
