@@ -29,15 +29,16 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# All experiments in full; ARGS=--quick for a sample of each.
+# All experiments that need no data set, in full; ARGS=--quick for a sample of each. `cleave bench speech` needs one.
 bench: setup
-	@set -e; for name in exact footprint accuracy batch repeat mixed-split soak; do $(BIN)/cleave bench $$name $(ARGS); done
+	@set -e; for name in exact footprint accuracy batch repeat mixed-split soak coverage retrieval; do $(BIN)/cleave bench $$name $(ARGS); done
 
 # The stubs in wire/v1, from proto/.
 proto: setup
 	$(BIN)/python -m wire.generate
 
-# The default model, from scratch (hours on a CPU). ARGS="--easy-vqa ZIP" adds its training questions.
+# The default model, from scratch (hours on a CPU). ARGS="--easy-vqa ZIP" adds its training questions. The cards of the
+# other models, assets/speech/README.md and assets/dual/README.md, say how they are trained.
 train: setup
 	$(BIN)/python -m training.train --out build/training --resume $(ARGS)
 
