@@ -158,7 +158,8 @@ class _OpenIndex:
     def _loaded(self) -> Index:
         """The saved graph, brought up to date with the rows."""
         graph = self._saved() or _new_graph(self._dim)
-        numbers = {int(number) for number in graph.keys}
+        # At once: one after the other, each would be looked for from the beginning.
+        numbers = set(graph.keys[:].tolist())
         for number in numbers - self._item_ids.keys():
             graph.remove(number)
         missing = self._item_ids.keys() - numbers

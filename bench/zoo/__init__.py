@@ -16,8 +16,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "encoder-decoder": tuple(encoder_decoders.MAKERS),
     "dual encoder": tuple(dual_encoders.MAKERS),
 }
-# One of each kind, for a sample.
-QUICK = ("llava", "internvl", "qwen2_audio", "whisper", "clip")
+# For a quick look: of each shape one, and of the generators one that sees, one that cuts tiles and one that hears.
+SAMPLE = ("llava", "internvl", "qwen2_audio", "whisper", "clip")
 _MAKERS = {
     **generators.MAKERS,
     **audio_generators.MAKERS,

@@ -38,7 +38,8 @@ def three(folder: Path) -> Iterator[str]:
     more = [argument for model in MODELS[1:] for argument in ("--model", model)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLEAVE_CACHE", str(folder / "cloud"))
-        with cloud_process(MODELS[0], None, *more, "--index-dir", str(folder / "indexes")) as (address, _):
+        indexes = str(folder / "indexes")
+        with cloud_process(MODELS[0], None, *more, "--index-dir", indexes, timeout_s=280) as (address, _):
             yield address
 
 

@@ -1,7 +1,7 @@
 """Batches: pictures with a caption each, and which caption fits which picture.
 
-Every second epoch puts pictures that have something in common (where things are, or which, or their colours) side by
-side: to tell them apart, the rest has to be seen.
+Every second epoch puts pictures that have something in common (where things are, or which, or which kinds and which
+colours) side by side: to tell them apart, the rest has to be seen, such as which thing has which colour.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from training.dual.losses import scene_targets
 from training.dual.pictures import Pictures
 from training.scenes import Thing
 
-_SHARES: dict[Style, float] = {"full": 0.35, "partial": 0.35, "query": 0.25, "count": 0.05}
+_SHARES: dict[Style, float] = {"full": 0.2, "partial": 0.3, "query": 0.45, "count": 0.05}
 _ALIKE = 16  # neighbours that have something in common
-_IN_COMMON: tuple[Callable[[Thing], object], ...] = (
-    lambda thing: thing.place,
-    lambda thing: (thing.kind, thing.digit),
-    lambda thing: thing.colour,
+_IN_COMMON: tuple[tuple[Callable[[Thing], object], ...], ...] = (
+    (lambda thing: thing.kind, lambda thing: thing.colour),
+    (lambda thing: thing.place,),
+    (lambda thing: thing.kind, lambda thing: thing.colour),
+    (lambda thing: (thing.kind, thing.digit),),
 )
 
 
@@ -71,7 +72,9 @@ class Batches:
         if epoch % 2 == 0:
             return order
         of = _IN_COMMON[epoch // 2 % len(_IN_COMMON)]
-        common = [str(sorted(map(of, self.pictures.things[index]), key=str)) for index in order]
+        common = [
+            str([sorted(map(str, map(one, self.pictures.things[index]))) for one in of]) for index in order
+        ]
         alike = order[np.argsort(np.array(common), kind="stable")]
         blocks = alike[: len(alike) // _ALIKE * _ALIKE].reshape(-1, _ALIKE)
         return blocks[rng.permutation(len(blocks))].ravel()

@@ -58,15 +58,15 @@ def evaluate(
     model: Any = AutoModel.from_pretrained(model_dir, dtype=torch.float32).eval()
     processor: Any = AutoProcessor.from_pretrained(model_dir, backend="pil")
     samples = held_out(seed, num_scenes, style)
-    texts = processor(
-        text=[one.text for one in samples.captions],
-        padding="max_length",
-        truncation=True,
-        return_tensors="pt",
-    )
-    pixels = processor(images=list(samples.pictures.pixels), return_tensors="pt")["pixel_values"]
-    scores = _similarity(model, texts["input_ids"], texts["attention_mask"], pixels)
-    return recall(scores, samples.is_fitting)
+    texts = [one.text for one in samples.captions]
+    return recall(similarity(model, processor, texts, list(samples.pictures.pixels)), samples.is_fitting)
+
+
+def similarity(model: Any, processor: Any, texts: list[str], pictures: list[Any]) -> NDArray[np.float32]:
+    """Cosines, [texts, pictures], through the model's own processor."""
+    said = processor(text=texts, padding="max_length", truncation=True, return_tensors="pt")
+    pixels = processor(images=pictures, return_tensors="pt")["pixel_values"]
+    return _similarity(model, said["input_ids"], said["attention_mask"], pixels)
 
 
 def recall_of(model: Any, tokenizer: PreTrainedTokenizerFast, samples: HeldOut) -> Recall:

@@ -33,7 +33,7 @@ _LOWER_BATCH = 128
 class Schedule:
     """How long and how fast; `seed` decides weights and captions."""
 
-    steps: int = 600
+    steps: int = 1200
     fixed_layers: int = 4  # of the vision tower
     warmup_steps: int = 60
     batch_size: int = 256

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from training.dual.losses import SceneHeads, contrastive_loss, scene_targets
+from training.dual.losses import SceneHeads, contrastive_loss, pair_targets, scene_targets
 from training.packing import IGNORED
 from training.scenes import DIGIT, PLACES, Thing
 
@@ -35,6 +35,23 @@ def test_targets_tell_each_place() -> None:
     assert found[0].tolist() == [4, 2, 1, IGNORED]
     assert found[8].tolist() == [6, 0, IGNORED, 7]
     assert found[1:8].tolist() == [[0, IGNORED, IGNORED, IGNORED]] * 7
+
+
+def test_pairs_tell_which_colour_belongs_to_which_kind_and_not_where() -> None:
+    def pairs(*things: tuple[str, str, int]) -> list[int]:
+        there = tuple(
+            Thing(kind, colour, "large", place, None, (0, 0, 20, 20)) for kind, colour, place in things
+        )
+        (found,) = pair_targets(scene_targets([there]))
+        return [int(index) for index in found.nonzero()]
+
+    assert pairs(("circle", "red", 0), ("square", "blue", 1)) == pairs(
+        ("square", "blue", 8), ("circle", "red", 2)
+    )
+    assert pairs(("circle", "red", 0), ("square", "blue", 1)) != pairs(
+        ("circle", "blue", 0), ("square", "red", 1)
+    )
+    assert len(pairs(("circle", "red", 0), ("circle", "red", 1))) == 1
 
 
 def test_heads_learn_to_read_a_scene() -> None:
