@@ -21,6 +21,7 @@ from splitmodel.loading import Checkpoint, load
 from splitmodel.media import MediaInput
 from splitmodel.probe import read_probe
 from tests.kit.shapes import SHAPES, partitioned
+from tests.kit.zoo_bundles import partitioned as partitioned_zoo
 from wire.bundle_files import check_files
 from wire.errors import BadInput
 from wire.manifest import MANIFEST_NAME, load_manifest
@@ -71,6 +72,30 @@ def test_made_bundle_passes_its_own_checks(shape: str) -> None:
     traced = made.encoders[chain.chain_id].chain
     assert [point.label for point in chain.split_points] == [point.label for point in traced.split_points]
     assert sum(point.stage_macs for point in chain.split_points) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "shape", "chains", "prompts"),
+    [
+        ("internvl", "generator", ["image/1x3x64x64"], list(PROMPTS)),
+        ("clip", "dual encoder", ["image/1x3x64x64", "text/1x32"], [""] * 4),
+    ],
+)
+def test_bundle_has_a_chain_per_modality_and_every_chain_is_probed(
+    name: str, shape: str, chains: list[str], prompts: list[str]
+) -> None:
+    made = partitioned_zoo(name)
+    manifest = load_manifest(made.folder / MANIFEST_NAME)
+    check_files(made.folder, manifest)
+    assert {entry.path for entry in manifest.files} == contents(made.folder).keys() - {MANIFEST_NAME}
+    assert manifest.shape == shape
+    assert [chain.chain_id for chain in manifest.chains] == list(made.encoders) == chains
+    assert [item.prompt for item in manifest.probe.items] == prompts
+    probed = {f"{item.modality}/{item.shape_id}" for item in manifest.probe.items}
+    assert probed == set(chains)
+    is_tiled = [chain.input_shape.is_tiled for chain in manifest.chains]
+    assert is_tiled == [name == "internvl", False][: len(chains)]
 
 
 @pytest.mark.slow
