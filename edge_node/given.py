@@ -197,5 +197,5 @@ def _check_window(chain: Chain, samples: NDArray[np.float32], name: str) -> None
     if window is not None and len(samples) > window and shape.samples is None and not shape.is_tiled:
         raise BadInput(
             f"{name} lasts {len(samples) / recipe.sample_rate_hz:.2f} s, and this model hears "
-            f"{window / recipe.sample_rate_hz:g} s at a time; cut it into pieces, and ask about each"
+            f"{window / recipe.sample_rate_hz:g} s at a time; let `listen` or `transcribe` cut it at its pauses"
         )
