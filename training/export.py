@@ -12,9 +12,9 @@ import torch
 import typer
 from transformers import PreTrainedTokenizerFast
 
+from training.checkpoints import CHECKPOINT
 from training.model import Shape, make_model, make_processor
 from training.tokenizer import TOKENIZER
-from training.trainer import CHECKPOINT
 
 
 def export(run: Path, out: Path) -> int:

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from training.batches import Batch, Mixture
+from training.checkpoints import follow, restore_run, save_run
 from training.dense import DenseHeads
 from training.model import make_model
 from training.packing import IGNORED, answer_logits, answer_loss
 
-CHECKPOINT = "checkpoint.pt"
 _STATE = ("model", "heads", "average", "optimiser")
 _CROWDED_EVERY = 5  # steps
 _LEAST_RATE = 0.01  # of the highest, at the end
@@ -124,30 +124,24 @@ class Trainer:
         for master, one in zip(self._masters, self._replicas[0].parameters(), strict=True):
             one.copy_(master)
 
-    @torch.no_grad()
     def _update_average(self) -> None:
-        keep = min(self.schedule.average, self.done / (self.done + 10))
-        for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
-            mean.lerp_(value, 1 - keep)
+        follow(self.average, self.model, self.schedule.average, self.done)
 
     def save(self, folder: Path) -> None:
         """Whole or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {name: getattr(self, name).state_dict() for name in _STATE}
-        state |= {"done": self.done, "shape": asdict(self.mixture.shape)}
-        torch.save(state, folder / f"{CHECKPOINT}.part")
-        (folder / f"{CHECKPOINT}.part").replace(folder / CHECKPOINT)
+        save_run(folder, self._parts(), self.done, asdict(self.mixture.shape))
 
     def restore(self, folder: Path) -> bool:
         """Goes on from a checkpoint, if there is one."""
-        if not (folder / CHECKPOINT).is_file():
+        done = restore_run(folder, self._parts(), self.device)
+        if done is None:
             return False
-        state = torch.load(folder / CHECKPOINT, map_location=self.device, weights_only=True)
-        for name in _STATE:
-            getattr(self, name).load_state_dict(state[name])
-        self.done = state["done"]
+        self.done = done
         self._spread_weights()
         return True
+
+    def _parts(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _STATE}
 
     @torch.no_grad()
     def exact_match(self, batch: Batch) -> dict[str, float]:

@@ -12,9 +12,9 @@ import torch
 import typer
 from transformers import PreTrainedTokenizerFast
 
+from training.checkpoints import CHECKPOINT
 from training.dual.model import Shape, make_model, make_processor
 from training.dual.train import TOKENIZER
-from training.dual.trainer import CHECKPOINT
 
 
 def export(run: Path, out: Path) -> int:

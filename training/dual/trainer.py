@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.checkpoints import follow, restore_run, save_run
 from training.dual.batches import Batch, Batches
 from training.dual.losses import SceneHeads, contrastive_loss
 from training.dual.model import Shape, adopt_tower, lower_tower, make_model, upper_tower
 
-CHECKPOINT = "checkpoint.pt"
 _STATE = ("model", "heads", "average", "optimiser")
 _LEAST_RATE = 0.01  # of the highest, at the end
 _HIGHEST_SCALE = math.log(100)  # of the logits, as in CLIP
@@ -111,9 +111,7 @@ class Trainer:
         self.model.logit_scale.clamp_(max=_HIGHEST_SCALE)
         self.done += 1
         self._spread_weights()
-        keep = min(self.schedule.average, self.done / (self.done + 10))
-        for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
-            mean.lerp_(value, 1 - keep)
+        follow(self.average, self.model, self.schedule.average, self.done)
 
     @torch.no_grad()
     def _spread_weights(self) -> None:
@@ -122,22 +120,19 @@ class Trainer:
 
     def save(self, folder: Path) -> None:
         """Whole or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {name: getattr(self, name).state_dict() for name in _STATE}
-        state |= {"done": self.done, "shape": asdict(self.shape)}
-        torch.save(state, folder / f"{CHECKPOINT}.part")
-        (folder / f"{CHECKPOINT}.part").replace(folder / CHECKPOINT)
+        save_run(folder, self._parts(), self.done, asdict(self.shape))
 
     def restore(self, folder: Path) -> bool:
         """Goes on from a checkpoint, if there is one."""
-        if not (folder / CHECKPOINT).is_file():
+        done = restore_run(folder, self._parts())
+        if done is None:
             return False
-        state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
-        for name in _STATE:
-            getattr(self, name).load_state_dict(state[name])
-        self.done = state["done"]
+        self.done = done
         self._spread_weights()
         return True
+
+    def _parts(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _STATE}
 
 
 def to_pixels(pictures: Tensor) -> Tensor:

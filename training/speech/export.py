@@ -11,9 +11,9 @@ from typing import Annotated
 import torch
 import typer
 
+from training.checkpoints import CHECKPOINT
 from training.speech.model import Shape, make_model, make_processor
 from training.speech.tokenizer import make_tokenizer
-from training.speech.trainer import CHECKPOINT
 
 _READABLE = 0o644
 

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training.checkpoints import follow, restore_run, save_run
 from training.speech.batches import IGNORED, NOTHING, Batch, Mixture
 from training.speech.model import make_model
 from training.speech.words import LANGUAGES
 
-CHECKPOINT = "checkpoint.pt"
 _STATE = ("model", "placer", "average", "optimiser")
 _LEAST_RATE = 0.01  # of the highest, at the end
 _WEIGHT_OF_NOTHING = 0.2  # there is much of it
@@ -109,29 +109,23 @@ class Trainer:
         }
         return writing + self.schedule.placing_share * placing, losses
 
-    @torch.no_grad()
     def _update_average(self) -> None:
-        keep = min(self.schedule.average, self.done / (self.done + 10))
-        for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
-            mean.lerp_(value, 1 - keep)
+        follow(self.average, self.model, self.schedule.average, self.done)
 
     def save(self, folder: Path) -> None:
         """Whole or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {name: getattr(self, name).state_dict() for name in _STATE}
-        state |= {"done": self.done, "shape": asdict(self.mixture.shape)}
-        torch.save(state, folder / f"{CHECKPOINT}.part")
-        (folder / f"{CHECKPOINT}.part").replace(folder / CHECKPOINT)
+        save_run(folder, self._parts(), self.done, asdict(self.mixture.shape))
 
     def restore(self, folder: Path) -> bool:
         """Goes on from a checkpoint, if there is one."""
-        if not (folder / CHECKPOINT).is_file():
+        done = restore_run(folder, self._parts())
+        if done is None:
             return False
-        state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
-        for name in _STATE:
-            getattr(self, name).load_state_dict(state[name])
-        self.done = state["done"]
+        self.done = done
         return True
+
+    def _parts(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _STATE}
 
 
 def encode(encoder: Any, features: Tensor) -> Tensor:
