@@ -95,7 +95,8 @@ def cover(kind: str, name: str, num_inputs: int) -> Covered:
             outcomes = list(_verified(made, Path(folder) / "kept", num_inputs))
         except Exception as error:  # whatever a family raises is what the page tells of it
             told = str(error) if isinstance(error, CleaveError) else f"{type(error).__name__}: {error}"
-            return Covered(name, kind, reason=" ".join(told.split()), seconds=time.perf_counter() - started)
+            told = " ".join(told.replace(f"{folder}/", "").split())
+            return Covered(name, kind, reason=told, seconds=time.perf_counter() - started)
         served, _ = serve(checkpoint, made.folder, name)
         return Covered(
             family=name,
