@@ -38,7 +38,6 @@ class Adapter(ABC):
         self.checkpoint = checkpoint
         self.model = checkpoint.model
         self.processing = Processing(checkpoint.processor)
-        self._tile_axes: dict[Modality, int | None] = {}
 
     @property
     @abstractmethod
