@@ -97,9 +97,7 @@ class Cache:
             len(payload),
         )
 
-    def answer_key(
-        self, request: Request, served: Served, feature_keys: Sequence[bytes], tenant: str = ""
-    ) -> bytes | None:
+    def answer_key(self, request: Request, served: Served, feature_keys: Sequence[bytes]) -> bytes | None:
         """The address of the answer, over all that it depends on; None where asking again may give another.
 
         Embeddings have none: making them again costs no more than reading them.
@@ -110,7 +108,7 @@ class Cache:
             return None
         sizes = [f"{item.modality} {item.size} {item.num_tiles}" for item in request.inputs]
         texts = (
-            tenant,
+            request.tenant.name,
             served.manifest.weights_digest,
             served.bundle_digest,
             served.defaults_digest,

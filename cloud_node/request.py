@@ -8,6 +8,7 @@ from cloud_node.embed import Embed, parse_embed
 from cloud_node.inputs import RequestInput, parse_inputs
 from cloud_node.served import Bounds, Served
 from cloud_node.settings import Settings, parse_settings
+from cloud_node.tenants import ANYBODY, Tenant
 from wire.errors import BadInput, IncompatibleBundle, TooLarge
 from wire.limits import MAX_PRIORITY, check_request_id
 from wire.v1 import inference_pb2 as pb
@@ -24,9 +25,10 @@ class Request:
     inputs: tuple[RequestInput, ...]
     priority: int = 0
     embed: Embed | None = None  # of a dual encoder, which generates nothing
+    tenant: Tenant = ANYBODY
 
 
-def parse_open(message: pb.Open, served: Served, bounds: Bounds) -> Request:
+def parse_open(message: pb.Open, served: Served, bounds: Bounds, tenant: Tenant = ANYBODY) -> Request:
     """The request to a model that an Open holds; raises a CleaveError that says what it may not ask."""
     check_request_id(message.request_id)
     # At split point 0 the edge has run nothing of the bundle, and need not hold it.
@@ -46,6 +48,7 @@ def parse_open(message: pb.Open, served: Served, bounds: Bounds) -> Request:
         inputs=inputs,
         priority=_priority(message.priority),
         embed=_embed(message, served),
+        tenant=tenant,
     )
 
 

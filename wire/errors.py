@@ -14,7 +14,9 @@
     ├── Cancelled            caller
     ├── Unavailable          network  cannot connect, or the server is draining
     ├── ModelFailed          server   inside the model
-    └── Internal             server   a bug
+    ├── Internal             server   a bug
+    ├── Denied               caller   no credentials, or wrong ones
+    └── LimitReached         caller   a limit of this tenant; come back after `retry_after_s`
 
 A message is one sentence: what, got, expected, what to do. Only this module knows gRPC's status codes.
 """
@@ -47,6 +49,8 @@ class ErrorCode(IntEnum):
     UNAVAILABLE = 12
     MODEL_FAILED = 13
     INTERNAL = 14
+    DENIED = 15
+    LIMIT_REACHED = 16
 
 
 class Fault(IntEnum):
@@ -170,6 +174,20 @@ class Internal(CleaveError):
     fault = Fault.SERVER
 
 
+class Denied(CleaveError):
+    """The caller showed no credentials, or wrong ones."""
+
+    code = ErrorCode.DENIED
+    fault = Fault.CALLER
+
+
+class LimitReached(CleaveError):
+    """A limit of this tenant; the message says which, `retry_after_s` when to come back."""
+
+    code = ErrorCode.LIMIT_REACHED
+    fault = Fault.CALLER
+
+
 # The one table: class of error -> gRPC status. Both code tables below follow from it.
 _STATUS: dict[type[CleaveError], grpc.StatusCode] = {
     BadInput: grpc.StatusCode.INVALID_ARGUMENT,
@@ -186,6 +204,8 @@ _STATUS: dict[type[CleaveError], grpc.StatusCode] = {
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     ModelFailed: grpc.StatusCode.INTERNAL,
     Internal: grpc.StatusCode.INTERNAL,
+    Denied: grpc.StatusCode.UNAUTHENTICATED,
+    LimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 _CLASS_OF_CODE: dict[int, type[CleaveError]] = {int(error.code): error for error in _STATUS}
 
@@ -200,8 +220,8 @@ _MEANING: dict[grpc.StatusCode, tuple[type[CleaveError], str]] = {
     grpc.StatusCode.NOT_FOUND: (UnknownModel, "{0} does not have what was asked for"),
     grpc.StatusCode.FAILED_PRECONDITION: (IncompatibleBundle, "{0} refused this bundle or version"),
     grpc.StatusCode.DATA_LOSS: (Corrupt, "bytes were damaged on the way to or from {0}; send again"),
-    grpc.StatusCode.UNAUTHENTICATED: (BadInput, "{0} wants credentials, or refused those given"),
-    grpc.StatusCode.PERMISSION_DENIED: (BadInput, "{0} does not allow this call"),
+    grpc.StatusCode.UNAUTHENTICATED: (Denied, "{0} wants credentials, or refused those given"),
+    grpc.StatusCode.PERMISSION_DENIED: (Denied, "{0} does not allow this call"),
 }
 
 

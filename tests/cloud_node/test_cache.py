@@ -18,6 +18,7 @@ from cloud_node.sequence import FinishReason
 from cloud_node.served import Served
 from cloud_node.settings import Settings
 from cloud_node.store import MemoryStore
+from cloud_node.tenants import Tenant
 from wire.sizes import ImageSize
 
 KEY = bytes(range(32))
@@ -45,10 +46,8 @@ class Kept(MemoryStore):
             self._entries[key] = (change(value), expires_s)
 
 
-def answer_key(
-    request: Request, served: Served, feature_keys: tuple[bytes, ...] = (KEY,), tenant: str = ""
-) -> bytes:
-    key = Cache(Kept()).answer_key(request, served, feature_keys, tenant)
+def answer_key(request: Request, served: Served, feature_keys: tuple[bytes, ...] = (KEY,)) -> bytes:
+    key = Cache(Kept()).answer_key(request, served, feature_keys)
     assert key is not None
     return key
 
@@ -100,7 +99,7 @@ def test_what_an_answer_does_not_depend_on_leaves_its_key(served: Served, name: 
 
 
 def test_no_field_of_a_request_is_forgotten_in_these_tests() -> None:
-    tested = {*REQUEST_IRRELEVANT, "prompt", "settings", "inputs", "embed"}
+    tested = {*REQUEST_IRRELEVANT, "prompt", "settings", "inputs", "embed", "tenant"}
     assert tested == {field.name for field in fields(Request)}
     assert {*INPUT_CHANGES, *INPUT_IRRELEVANT} == {field.name for field in fields(RequestInput)}
 
@@ -126,7 +125,7 @@ def test_model_features_and_tenant_change_the_answers_key(served: Served) -> Non
     keys = {
         answer_key(REQUEST, served),
         answer_key(REQUEST, served, feature_keys=(bytes(32),)),
-        answer_key(REQUEST, served, tenant="another"),
+        answer_key(replace(REQUEST, tenant=Tenant("another")), served),
         answer_key(REQUEST, replace(served, manifest=weights)),
         answer_key(REQUEST, replace(served, bundle_digest="ab" * 32)),
         answer_key(REQUEST, replace(served, defaults_digest="ab" * 32)),

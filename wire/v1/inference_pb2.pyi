@@ -170,6 +170,10 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     ERROR_CODE_UNAVAILABLE: _ErrorCode.ValueType  # 12
     ERROR_CODE_MODEL_FAILED: _ErrorCode.ValueType  # 13
     ERROR_CODE_INTERNAL: _ErrorCode.ValueType  # 14
+    ERROR_CODE_DENIED: _ErrorCode.ValueType  # 15
+    """no credentials, or wrong ones"""
+    ERROR_CODE_LIMIT_REACHED: _ErrorCode.ValueType  # 16
+    """a limit of this tenant; the message says which, retry_after_s when to come back"""
 
 class ErrorCode(_ErrorCode, metaclass=_ErrorCodeEnumTypeWrapper):
     """One per class in wire/errors.py."""
@@ -189,6 +193,10 @@ ERROR_CODE_CANCELLED: ErrorCode.ValueType  # 11
 ERROR_CODE_UNAVAILABLE: ErrorCode.ValueType  # 12
 ERROR_CODE_MODEL_FAILED: ErrorCode.ValueType  # 13
 ERROR_CODE_INTERNAL: ErrorCode.ValueType  # 14
+ERROR_CODE_DENIED: ErrorCode.ValueType  # 15
+"""no credentials, or wrong ones"""
+ERROR_CODE_LIMIT_REACHED: ErrorCode.ValueType  # 16
+"""a limit of this tenant; the message says which, retry_after_s when to come back"""
 Global___ErrorCode: _TypeAlias = ErrorCode  # noqa: Y015
 
 class _Fault:
@@ -265,12 +273,15 @@ class Hello(_message.Message):
     CODECS_FIELD_NUMBER: _builtins.int
     CLIENT_NAME_FIELD_NUMBER: _builtins.int
     CLIENT_VERSION_FIELD_NUMBER: _builtins.int
+    EDGE_ID_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """1"""
     client_name: _builtins.str
     """for the log; at most 64 characters"""
     client_version: _builtins.str
     """for the log; at most 64 characters"""
+    edge_id: _builtins.str
+    """0 to 64 characters of [A-Za-z0-9_-]: the same device says the same one; a balancer and a staged rollout go by it"""
     @_builtins.property
     def bundle_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """of the bundles the edge holds; at most 16"""
@@ -287,10 +298,11 @@ class Hello(_message.Message):
         codecs: _abc.Iterable[_builtins.str] | None = ...,
         client_name: _builtins.str = ...,
         client_version: _builtins.str = ...,
+        edge_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digests", b"bundle_digests", "client_name", b"client_name", "client_version", b"client_version", "codecs", b"codecs", "protocol_version", b"protocol_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digests", b"bundle_digests", "client_name", b"client_name", "client_version", b"client_version", "codecs", b"codecs", "edge_id", b"edge_id", "protocol_version", b"protocol_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -313,6 +325,7 @@ class Open(_message.Message):
     RESUME_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     EMBED_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """1 to 64 characters of [A-Za-z0-9_-], chosen by the edge, unique among its requests of the last hour"""
     model: _builtins.str
@@ -325,6 +338,8 @@ class Open(_message.Message):
     """seconds after the cloud has received this message; 0: the cloud's default"""
     priority: _builtins.int
     """0 to 9: each step goes before what came up to Limits.priority_s earlier; 0: the default"""
+    traceparent: _builtins.str
+    """W3C Trace Context; at most 64 characters; empty: the edge traces nothing"""
     @_builtins.property
     def conversation(self) -> Global___Conversation: ...
     @_builtins.property
@@ -355,10 +370,11 @@ class Open(_message.Message):
         resume: Global___Resume | None = ...,
         priority: _builtins.int = ...,
         embed: Global___Embed | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_resume", b"_resume", "conversation", b"conversation", "embed", b"embed", "prompt", b"prompt", "resume", b"resume", "settings", b"settings", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resume", b"_resume", "bundle_digest", b"bundle_digest", "conversation", b"conversation", "deadline_s", b"deadline_s", "embed", b"embed", "inputs", b"inputs", "model", b"model", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "resume", b"resume", "settings", b"settings", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resume", b"_resume", "bundle_digest", b"bundle_digest", "conversation", b"conversation", "deadline_s", b"deadline_s", "embed", b"embed", "inputs", b"inputs", "model", b"model", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "resume", b"resume", "settings", b"settings", "text", b"text", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__resume: _TypeAlias = _typing.Literal["resume"]  # noqa: Y015
     _WhichOneofArgType__resume: _TypeAlias = _typing.Literal["_resume", b"_resume"]  # noqa: Y015
@@ -1397,6 +1413,7 @@ class StepTimes(_message.Message):
     PREFILL_S_FIELD_NUMBER: _builtins.int
     DECODE_S_FIELD_NUMBER: _builtins.int
     TOTAL_S_FIELD_NUMBER: _builtins.int
+    CACHE_S_FIELD_NUMBER: _builtins.int
     queue_s: _builtins.float
     """waiting for a slot"""
     decode_payload_s: _builtins.float
@@ -1407,6 +1424,8 @@ class StepTimes(_message.Message):
     """tokens after the first"""
     total_s: _builtins.float
     """from the last byte needed to Done"""
+    cache_s: _builtins.float
+    """looking into the cache, and waiting for an equal request elsewhere"""
     def __init__(
         self,
         *,
@@ -1416,10 +1435,11 @@ class StepTimes(_message.Message):
         prefill_s: _builtins.float = ...,
         decode_s: _builtins.float = ...,
         total_s: _builtins.float = ...,
+        cache_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode_payload_s", b"decode_payload_s", "decode_s", b"decode_s", "prefill_s", b"prefill_s", "queue_s", b"queue_s", "tail_s", b"tail_s", "total_s", b"total_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_s", b"cache_s", "decode_payload_s", b"decode_payload_s", "decode_s", b"decode_s", "prefill_s", b"prefill_s", "queue_s", b"queue_s", "tail_s", b"tail_s", "total_s", b"total_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1547,12 +1567,17 @@ class DescribeRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    EDGE_ID_FIELD_NUMBER: _builtins.int
+    edge_id: _builtins.str
+    """as in Hello: while a new bundle is rolled out, some edges are told of it and the others of the old one"""
     def __init__(
         self,
+        *,
+        edge_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edge_id", b"edge_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1606,6 +1631,7 @@ class Model(_message.Message):
     DEFAULT_ARM_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
     DECODING_FIELD_NUMBER: _builtins.int
+    ALSO_SERVED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """at most 256 characters"""
     bundle_digest: _builtins.str
@@ -1622,6 +1648,10 @@ class Model(_message.Message):
     def default_arm(self) -> Global___Arm:
         """of its first chain"""
 
+    @_builtins.property
+    def also_served(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """digests of other bundles of this name that requests may still name; at most 16"""
+
     def __init__(
         self,
         *,
@@ -1631,10 +1661,11 @@ class Model(_message.Message):
         default_arm: Global___Arm | None = ...,
         shape: _builtins.str = ...,
         decoding: _builtins.str = ...,
+        also_served: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["default_arm", b"default_arm"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "chains", b"chains", "decoding", b"decoding", "default_arm", b"default_arm", "name", b"name", "shape", b"shape"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["also_served", b"also_served", "bundle_digest", b"bundle_digest", "chains", b"chains", "decoding", b"decoding", "default_arm", b"default_arm", "name", b"name", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

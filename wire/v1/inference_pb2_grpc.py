@@ -74,7 +74,8 @@ class InferenceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FetchBundle(self, request, context):
-        """One file of a bundle, from an offset. Ask for path "manifest.json" first; its SHA-256 is the bundle digest.
+        """One file of a bundle, from an offset. Ask for path "manifest.json" first; its SHA-256 is the bundle digest. Path
+        "manifest.sig" is its Ed25519 signature, if somebody signed it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

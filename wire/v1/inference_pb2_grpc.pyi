@@ -42,7 +42,9 @@ class InferenceStub:
     Describe: _grpc.UnaryUnaryMultiCallable[_inference_pb2.DescribeRequest, _inference_pb2.DescribeReply]
     """Models, split points, codecs and limits. Needs no stream."""
     FetchBundle: _grpc.UnaryStreamMultiCallable[_inference_pb2.FetchBundleRequest, _inference_pb2.BundlePart]
-    """One file of a bundle, from an offset. Ask for path "manifest.json" first; its SHA-256 is the bundle digest."""
+    """One file of a bundle, from an offset. Ask for path "manifest.json" first; its SHA-256 is the bundle digest. Path
+    "manifest.sig" is its Ed25519 signature, if somebody signed it.
+    """
     Metrics: _grpc.UnaryUnaryMultiCallable[_inference_pb2.MetricsRequest, _inference_pb2.MetricsReply]
     """What the cloud counts and measures, as Prometheus text: for `cleave top` and whoever cannot reach its HTTP port."""
 
@@ -54,7 +56,9 @@ class InferenceAsyncStub(InferenceStub):
     Describe: _aio.UnaryUnaryMultiCallable[_inference_pb2.DescribeRequest, _inference_pb2.DescribeReply]  # type: ignore[assignment]
     """Models, split points, codecs and limits. Needs no stream."""
     FetchBundle: _aio.UnaryStreamMultiCallable[_inference_pb2.FetchBundleRequest, _inference_pb2.BundlePart]  # type: ignore[assignment]
-    """One file of a bundle, from an offset. Ask for path "manifest.json" first; its SHA-256 is the bundle digest."""
+    """One file of a bundle, from an offset. Ask for path "manifest.json" first; its SHA-256 is the bundle digest. Path
+    "manifest.sig" is its Ed25519 signature, if somebody signed it.
+    """
     Metrics: _aio.UnaryUnaryMultiCallable[_inference_pb2.MetricsRequest, _inference_pb2.MetricsReply]  # type: ignore[assignment]
     """What the cloud counts and measures, as Prometheus text: for `cleave top` and whoever cannot reach its HTTP port."""
 
@@ -81,7 +85,9 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.FetchBundleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inference_pb2.BundlePart], _abc.AsyncIterator[_inference_pb2.BundlePart]]:
-        """One file of a bundle, from an offset. Ask for path "manifest.json" first; its SHA-256 is the bundle digest."""
+        """One file of a bundle, from an offset. Ask for path "manifest.json" first; its SHA-256 is the bundle digest. Path
+        "manifest.sig" is its Ed25519 signature, if somebody signed it.
+        """
 
     @_abc_1.abstractmethod
     def Metrics(
