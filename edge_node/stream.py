@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -13,6 +14,7 @@ from wire.codecs import all_codecs
 from wire.errors import (
     Cancelled,
     CleaveError,
+    Corrupt,
     MalformedMessage,
     Unavailable,
     from_failed,
@@ -21,6 +23,20 @@ from wire.errors import (
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+class StreamLost(Exception):
+    """The stream ended with this error, and no request did: what was open on it may go on elsewhere."""
+
+    def __init__(self, error: CleaveError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+# What comes of one request: the cloud's messages, and at last maybe how it ended.
+Item = pb.Down | CleaveError | StreamLost
+
 
 class CloudStream:
     """The long-lived call: one reader task hands every message to the request it belongs to."""
@@ -28,7 +44,7 @@ class CloudStream:
     def __init__(self, call: Any, address: str) -> None:
         self._call = call
         self._address = address
-        self._inboxes: dict[str, asyncio.Queue[pb.Down | CleaveError]] = {}
+        self._inboxes: dict[str, asyncio.Queue[Item]] = {}
         self._satisfied: dict[
             str, set[int | None]
         ] = {}  # inputs whose payload the cloud needs no more; None: all
@@ -41,14 +57,17 @@ class CloudStream:
         self.is_ending = False
 
     @classmethod
-    async def open(cls, stub: pb_grpc.InferenceStub, address: str, timeout_s: float) -> CloudStream:
+    async def open(
+        cls, stub: pb_grpc.InferenceStub, address: str, timeout_s: float, edge_id: str, sent_along: Metadata
+    ) -> CloudStream:
         """Says Hello and waits for Welcome."""
-        stream = cls(stub.Stream(), address)
+        stream = cls(stub.Stream(metadata=sent_along), address)
         hello = pb.Hello(
             protocol_version=limits.PROTOCOL_VERSION,
             codecs=[str(codec) for codec in all_codecs()],
             client_name="cleave",
             client_version=metadata.version("cleave"),
+            edge_id=edge_id,
         )
         await stream.send(pb.Up(hello=hello))
         try:
@@ -70,8 +89,8 @@ class CloudStream:
         stream._reader = asyncio.create_task(stream._read())
         return stream
 
-    def subscribe(self, request_id: str) -> asyncio.Queue[pb.Down | CleaveError]:
-        inbox: asyncio.Queue[pb.Down | CleaveError] = asyncio.Queue()
+    def subscribe(self, request_id: str) -> asyncio.Queue[Item]:
+        inbox: asyncio.Queue[Item] = asyncio.Queue()
         self._inboxes[request_id] = inbox
         return inbox
 
@@ -84,6 +103,10 @@ class CloudStream:
         satisfied = self._satisfied.get(request_id, ())
         is_satisfied = input_index in satisfied or None in satisfied
         return request_id in self._inboxes and not is_satisfied and not self.is_lost
+
+    def give_up(self, request_id: str, error: CleaveError) -> None:
+        """Ends one request here with `error`; the cloud is not told."""
+        self._put(request_id, error)
 
     async def send(self, up: pb.Up) -> None:
         if self.is_lost:
@@ -104,7 +127,7 @@ class CloudStream:
             await self._call.write(up)
 
     async def close(self) -> None:
-        self._end(Cancelled(f"the link to {self._address} was closed here"))
+        self._end(closed_here(self._address))
         self._call.cancel()
         if self._reader is not None:
             await asyncio.gather(self._reader, return_exceptions=True)
@@ -113,16 +136,20 @@ class CloudStream:
         ending: CleaveError = Unavailable(f"{self._address} closed the stream; ask again")
         try:
             while (down := await self._call.read()) is not grpc.aio.EOF:
+                if down is None:  # what gRPC makes of bytes that are no message
+                    ending = Corrupt(f"{self._address} sent what is no message, or it was damaged on its way")
+                    self._call.cancel()
+                    break
                 self._hand_out(down)
         except grpc.RpcError as error:
             ending = from_rpc_error(error, self._address)
         finally:
-            self._end(ending)
+            self._end(StreamLost(ending))
 
-    def _end(self, error: CleaveError) -> None:
+    def _end(self, item: CleaveError | StreamLost) -> None:
         self.is_lost = True
         for inbox in self._inboxes.values():
-            inbox.put_nowait(error)
+            inbox.put_nowait(item)
         self._inboxes.clear()
 
     def _hand_out(self, down: pb.Down) -> None:
@@ -150,3 +177,7 @@ class CloudStream:
         inbox.put_nowait(item)
         if isinstance(item, CleaveError):
             self.unsubscribe(request_id)
+
+
+def closed_here(address: str) -> Cancelled:
+    return Cancelled(f"the link to {address} was closed here")
