@@ -100,9 +100,8 @@ class Asking:
         return self._tries.wait_s(error, time.monotonic(), random.random(), is_lost=is_lost)
 
     async def _stream(self) -> CloudStream:
-        has_met = self._link.has_met
         try:
-            async with asyncio.timeout(self._tries.left_s(time.monotonic()) if has_met else None):
+            async with asyncio.timeout(self._tries.left_s(time.monotonic())):
                 return await self._link.connected()
         except TimeoutError:
             raise Unavailable(f"{self._link.address} could not be reached in time; ask again") from None

@@ -76,10 +76,12 @@ class Tries:
             raise error
         return wait_s
 
-    def left_s(self, now_s: float) -> float:
-        """How long the next try may take to connect."""
-        bound_s = self._progress_s + self._patience.reconnect_s
-        return max(0.0, min(bound_s, self._ends_s if self._ends_s is not None else bound_s) - now_s)
+    def left_s(self, now_s: float) -> float | None:
+        """How long this try may take to connect; None for as long as that takes anywhere."""
+        bounds = [] if self._ends_s is None else [self._ends_s]
+        if self._num_failed:
+            bounds.append(self._progress_s + self._patience.reconnect_s)
+        return max(0.0, min(bounds) - now_s) if bounds else None
 
     def _may_retry(self, error: CleaveError, is_lost: bool) -> bool:
         if isinstance(error, Unavailable):
