@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
@@ -22,6 +23,9 @@ from wire.errors import (
 )
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
+
+# A cloud that is there reads a few messages within this.
+_GOODBYE_S = 1.0
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -127,10 +131,24 @@ class CloudStream:
             await self._call.write(up)
 
     async def close(self) -> None:
+        """Nobody wants what is open any more: the cloud is told, as it would wait for an edge that is only lost."""
+        left = list(self._inboxes)
         self._end(closed_here(self._address))
+        if left:
+            with contextlib.suppress(TimeoutError, grpc.RpcError, asyncio.InvalidStateError):
+                async with asyncio.timeout(_GOODBYE_S):
+                    await self._say_goodbye(left)
         self._call.cancel()
         if self._reader is not None:
             await asyncio.gather(self._reader, return_exceptions=True)
+
+    async def _say_goodbye(self, request_ids: Sequence[str]) -> None:
+        for request_id in request_ids:
+            await self._write(pb.Up(cancel=pb.Cancel(request_id=request_id)))
+        async with self._sending:
+            await self._call.done_writing()
+        if self._reader is not None:  # a call that is cancelled at once takes back what was not read yet
+            await asyncio.shield(self._reader)
 
     async def _read(self) -> None:
         ending: CleaveError = Unavailable(f"{self._address} closed the stream; ask again")
