@@ -160,7 +160,7 @@ def _describe() -> Run:
     from wire.v1 import inference_pb2 as pb
 
     manifest = manifest_of("generator")
-    picture = encoded(textured(64, 48), "JPEG")
+    picture = encoded(textured(640, 480), "JPEG", quality=1)
 
     class Store:
         async def open(self, digest: str, fetch: object) -> Any:

@@ -172,7 +172,7 @@ def _bundles() -> Iterator[Seed]:
     small = dump_manifest(make_manifest())
     yield "manifest", msgspec.json.encode(msgspec.json.decode(small))
     yield "manifest", msgspec.json.encode(manifest_of("dual encoder"))
-    for first, content in ((0, CONTENTS["stages/image/000.onnx"]), (1, small)):
+    for first, content in ((1, CONTENTS["stages/image/000.onnx"]), (0, small)):
         parts = [
             pb.BundlePart(
                 path="p", offset=start, total_bytes=len(content), data=content[start : start + 1000]
