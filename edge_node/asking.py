@@ -12,9 +12,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from edge_node.inbox import StreamLost
 from edge_node.patience import Patience, Tries
 from edge_node.replay import Replay
-from edge_node.stream import CloudStream, StreamLost
+from edge_node.stream import CloudStream
 from wire import limits
 from wire.chunks import split
 from wire.errors import Cancelled, CleaveError, DeadlineExceeded, MalformedMessage, TooLarge, Unavailable
@@ -71,7 +72,7 @@ class Asking:
         self._ends_s = now_s + deadline_s if deadline_s else None
         self._tries = Tries(patience, now_s, self._ends_s)
         self._replay = Replay()
-        self._acknowledged: Counter[int] = Counter()
+        self._acknowledged = [0] * len(question.payloads)  # bytes of each input
         self._has_opened = False
 
     @property
@@ -115,6 +116,7 @@ class Asking:
         inbox = stream.subscribe(self._request_id)
         late = self._watch_deadline(stream)
         is_over = False
+        needed: set[int] = set()
         try:
             waits = await self._send_open(stream)
             while not is_over:
@@ -124,7 +126,10 @@ class Asking:
                     raise down
                 kind = down.WhichOneof("message")
                 if waits and kind == "need":
-                    await self._upload(stream, down.need.input_index, down.need.from_offset)
+                    index = down.need.input_index
+                    self._check_need(index, needed)
+                    needed.add(index)
+                    await self._upload(stream, index, down.need.from_offset)
                 is_over = kind == "done"
                 if (new := self._new_of(kind, down)) is not None:
                     yield new
@@ -144,9 +149,11 @@ class Asking:
                 return None
             self._tries.note_progress(time.monotonic())
             return pb.Down(deltas=pb.DeltaBatch(deltas=new))
-        if kind == "ack" and down.ack.received_bytes > self._acknowledged[down.ack.input_index]:
-            self._acknowledged[down.ack.input_index] = down.ack.received_bytes
-            self._tries.note_progress(time.monotonic())
+        if kind == "ack" and down.ack.input_index < len(self._acknowledged):
+            before = self._acknowledged[down.ack.input_index]
+            self._acknowledged[down.ack.input_index] = max(before, down.ack.received_bytes)
+            if down.ack.received_bytes > before:
+                self._tries.note_progress(time.monotonic())
         if kind == "done":
             self._replay.end()
         return down
@@ -192,13 +199,15 @@ class Asking:
                 await self._upload(stream, index, 0)
         return waits
 
+    def _check_need(self, index: int, needed: set[int]) -> None:
+        count = len(self._question.payloads)
+        if index >= count or index in needed:
+            again = " again" if index in needed else ""
+            raise MalformedMessage(f"{self._link.address} needs input {index} of {count}{again}")
+
     async def _upload(self, stream: CloudStream, index: int, start: int) -> None:
         """From byte `start` on, until the cloud has enough: it may fail the request, or find its features."""
         assert stream.limits is not None
-        if index >= len(self._question.payloads):
-            raise MalformedMessage(
-                f"{self._link.address} needs input {index} of {len(self._question.payloads)}"
-            )
         most = min(stream.limits.max_chunk_bytes, limits.MAX_CHUNK_BYTES)
         for offset, data, crc32 in split(self._question.payloads[index], most, start):
             if not stream.is_wanted(self._request_id, index):
