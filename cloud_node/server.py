@@ -12,7 +12,8 @@ from importlib import metadata
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health as grpc_health
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from cloud_node.batch import Runner
@@ -21,8 +22,10 @@ from cloud_node.cache import Cache
 from cloud_node.config import CloudConfig
 from cloud_node.engine import Engine
 from cloud_node.flights import Flights
+from cloud_node.health import Health, Stage
 from cloud_node.host import Host, Hosted
 from cloud_node.indexes import DiskIndexes
+from cloud_node.loop_lag import LoopLag
 from cloud_node.metrics import Build, Metrics
 from cloud_node.metrics_endpoint import MetricsEndpoint
 from cloud_node.runner import ModelRunner
@@ -30,7 +33,14 @@ from cloud_node.served import Served
 from cloud_node.service import InferenceService
 from cloud_node.serving import serve
 from cloud_node.store import MemoryStore
-from cloud_node.watching import watch_cache, watch_engines, watch_prefixes, watch_service, watch_store
+from cloud_node.watching import (
+    watch_cache,
+    watch_engines,
+    watch_health,
+    watch_prefixes,
+    watch_service,
+    watch_store,
+)
 from splitmodel.loading import Checkpoint
 from wire.errors import BadInput
 from wire.limits import grpc_options
@@ -42,6 +52,9 @@ _log = logging.getLogger(__name__)
 # A thread that asks for the interpreter gets it within this. At Python's own 5 ms, a step of 1 ms would wait for
 # several times its length wherever another request is being prepared.
 _SWITCH_S = 0.0005
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Inference"].full_name
 
@@ -67,10 +80,22 @@ class Ready:
 
 
 class CloudServer:
-    """One listening cloud node. Made, started, drained and stopped on one event loop."""
+    """One listening cloud node. Made, started, drained and stopped on one event loop.
 
-    def __init__(self, config: CloudConfig, models: Sequence[Ready]) -> None:
+    `endpoint` is one that listens already, and shows `health`: it is closed with the rest. Without one, it is made
+    where the config wants it.
+    """
+
+    def __init__(
+        self,
+        config: CloudConfig,
+        models: Sequence[Ready],
+        health: Health | None = None,
+        endpoint: MetricsEndpoint | None = None,
+    ) -> None:
         self._config = config
+        self.health = health or Health()
+        self._endpoint = endpoint
         version = metadata.version("cleave")
         self.metrics = Metrics(
             *(Build(version, model.served.name, model.device, model.dtype) for model in models)
@@ -89,6 +114,7 @@ class CloudServer:
         self._service = InferenceService(host, [BundleFiles(model.bundle, model.served) for model in models])
         watch_engines(self.metrics, self._engines)
         watch_service(self.metrics, self._service)
+        watch_health(self.metrics, self.health)
         watch_cache(self.metrics, cache, list(self._flights.values()))
         watch_prefixes(
             self.metrics,
@@ -96,16 +122,16 @@ class CloudServer:
         )
         if store is not None:
             watch_store(self.metrics, store)
-        self._health = health.aio.HealthServicer()
+        self._grpc_health = grpc_health.aio.HealthServicer()
         # Without the second option another process could listen on the same port, and take half of the calls.
         self._server = grpc.aio.server(options=[*grpc_options(), ("grpc.so_reuseport", 0)])
         pb_grpc.add_InferenceServicer_to_server(self._service, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        health_pb2_grpc.add_HealthServicer_to_server(self._grpc_health, self._server)
+        names = (SERVICE_NAME, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self.address = ""
-        self._endpoint: MetricsEndpoint | None = None
         self.metrics_address = ""
+        self._lag: LoopLag | None = None
 
     async def start(self) -> str:
         """Listens; returns the address with its actual port. Raises BadInput where the address is taken."""
@@ -114,25 +140,31 @@ class CloudServer:
             port = self._server.add_insecure_port(self._config.listen)
         except RuntimeError as error:
             raise BadInput(f"cannot listen on {self._config.listen}; is the address taken?") from error
-        if self._config.metrics_listen:
-            self._endpoint = MetricsEndpoint(self.metrics, self._config.metrics_listen)
+        if self._endpoint is None and self._config.metrics_listen:
+            self._endpoint = MetricsEndpoint(self._config.metrics_listen, self.health)
+        if self._endpoint is not None:
+            self._endpoint.show(self.metrics)
             self.metrics_address = self._endpoint.address
             _log.info("metrics at http://%s/metrics", self.metrics_address)
+        self._lag = LoopLag(self.metrics.loop_lag)
         await self._server.start()
-        for name in ("", SERVICE_NAME):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self._enter(Stage.READY)
         self.address = f"{host}:{port}"
         return self.address
 
     async def drain(self) -> None:
         """Takes nothing new, lets what was accepted end within `drain_s`, then stops."""
-        await self._health.enter_graceful_shutdown()
+        # First of all: whoever asks where to send requests is told before anybody is refused.
+        await self._enter(Stage.DRAINING)
         self._service.go_away("this cloud is closing", self._config.drain_s)
         await self._service.finish(self._config.drain_s)
         await self.stop(grace_s=1.0)
 
     async def stop(self, grace_s: float = 0.0) -> None:
         """Ends every stream and the engines."""
+        await self._enter(Stage.STOPPING)
+        if self._lag is not None:
+            self._lag.close()
         await self._server.stop(grace_s)
         for engine in self._engines.values():
             await engine.close()
@@ -143,6 +175,12 @@ class CloudServer:
         if self._endpoint is not None:
             await self._endpoint.close()
             self._endpoint = None
+
+    async def _enter(self, stage: Stage) -> None:
+        """Says so over gRPC, too: no name is whether the process is alive, the service's is whether it is ready."""
+        self.health.enter(stage)
+        for name, is_so in (("", self.health.is_alive), (SERVICE_NAME, self.health.is_ready)):
+            await self._grpc_health.set(name, _SERVING if is_so else _NOT_SERVING)
 
 
 def _indexes(config: CloudConfig, models: Sequence[Ready]) -> DiskIndexes | None:
