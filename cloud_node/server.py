@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health as grpc_health
@@ -209,10 +210,16 @@ def _require_different(names: Sequence[str]) -> None:
             raise BadInput(f"two models would be served as {name!r}; give each a --name")
 
 
+def _failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A task that nobody awaited. Its own description, which asyncio would log, holds the exception's text."""
+    _log.error("%s", context.get("message", "a task failed"), exc_info=context.get("exception"))
+
+
 async def _run(config: CloudConfig, models: Sequence[Ready], tell: Callable[[str], None]) -> None:
     server = CloudServer(config, models)
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_failed)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     tell(await server.start())
