@@ -26,25 +26,8 @@ from cloud_node.watched import Reading, Watch, Watching
 
 # A look-up in memory takes some 0.1 ms, and in Redis a few times that; nobody waits for an answer above a minute.
 _SECONDS = (
-    0.0001,
-    0.0002,
-    0.0005,
-    0.001,
-    0.002,
-    0.005,
-    0.01,
-    0.02,
-    0.05,
-    0.1,
-    0.2,
-    0.5,
-    1.0,
-    2.0,
-    5.0,
-    10.0,
-    20.0,
-    60.0,
-)
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0,
+)  # fmt: skip
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
 
 CacheUse = Literal["miss", "features", "answer"]
@@ -106,7 +89,7 @@ class Metrics:
         self._refused = self._counter("requests_refused", "Opens that were turned away at once.", ("reason",))
         self._resumed = self._counter(
             "requests_resumed",
-            "Requests that were opened again after their connection was lost.",
+            "Opens that went on with a request on a new stream.",
             ("outcome",),
         )
         self._streams_ended = self._counter("streams_ended", "Streams that have ended.", ("outcome",))
@@ -148,7 +131,7 @@ class Metrics:
         self._refused.labels(reason).inc()
 
     def request_resumed(self, is_found: bool) -> None:
-        """An edge came back for a request, which was here still, or begins anew."""
+        """An edge came back to its request, which is here, or begins anew."""
         self._resumed.labels("found" if is_found else "forgotten").inc()
 
     def stream_ended(self, outcome: str) -> None:

@@ -112,7 +112,8 @@ class CloudServer:
         }
         self._indexes = _indexes(config, models)
         host = Host(hosted, config.bounds, version, cache, self._indexes, self.metrics)
-        self._service = InferenceService(host, [BundleFiles(model.bundle, model.served) for model in models])
+        bundles = [BundleFiles(model.bundle, model.served) for model in models]
+        self._service = InferenceService(host, bundles, config.max_detached)
         watch_engines(self.metrics, self._engines)
         watch_service(self.metrics, self._service)
         watch_health(self.metrics, self.health)
@@ -167,6 +168,7 @@ class CloudServer:
         if self._lag is not None:
             self._lag.close()
         await self._server.stop(grace_s)
+        self._service.requests.close()
         for engine in self._engines.values():
             await engine.close()
         for flights in self._flights.values():

@@ -22,7 +22,7 @@ class _Watched:
 
 
 Watch = Literal[
-    "requests_queued", "requests_open", "requests_joined", "streams_open", "slots", "slots_used",
+    "requests_queued", "requests_open", "requests_detached", "requests_joined", "streams_open", "slots", "slots_used",
     "sequences_decoding", "sequences_prefilling", "cache_bytes", "cache_entries", "cache_evictions",
     "cache_lookups", "prefix_bytes", "prefix_entries", "prefix_hits", "ready", "draining",
 ]  # fmt: skip
@@ -30,6 +30,9 @@ Watch = Literal[
 WATCHED: dict[Watch, _Watched] = {
     "requests_queued": _Watched("cleave_requests_queued", "Requests that wait for a slot.", ("model",)),
     "requests_open": _Watched("cleave_requests_open", "Requests without Done or Failed, uploads included."),
+    "requests_detached": _Watched(
+        "cleave_requests_detached", "Requests, or their answers, that wait for an edge whose stream was lost."
+    ),
     "requests_joined": _Watched(
         "cleave_requests_joined", "Requests that waited for the answer of an equal one.", is_counter=True
     ),
