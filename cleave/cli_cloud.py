@@ -23,7 +23,7 @@ from cleave.options import (
     Slots,
     TailBatch,
 )
-from cleave.options_seen import LogFormat, LogLevel
+from cleave.options_seen import LogFormat, LogLevel, Otlp
 
 
 def cloud(
@@ -48,6 +48,7 @@ def cloud(
     metrics_listen: MetricsListen = "",
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
+    otlp: Otlp = None,
 ) -> None:
     """Serve the tail, the fusion and the decoder of one model, or several, to edge nodes; SIGTERM drains.
 
@@ -61,6 +62,7 @@ def cloud(
         model,
         bundle or (),
         name or (),
+        otlp,
         listen=listen,
         index_dir=index_dir,
         device=device,

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cloud_node.request import Request
+from wire.errors import MalformedMessage
+from wire.limits import check_request_id
 
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -43,6 +45,14 @@ def about(request: Request) -> dict[str, str]:
     if request.trace is not None:
         known["trace_id"] = request.trace.trace_id
     return {name: value for name, value in known.items() if value}
+
+
+def about_unknown(request_id: str) -> dict[str, str]:
+    """The same of what is no request; what an edge calls it is said only where it can be an id."""
+    try:
+        return {"request_id": check_request_id(request_id)}
+    except MalformedMessage:
+        return {}
 
 
 def start_logging(log_format: LogFormat = "text", level: LogLevel = "info") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from http import HTTPStatus
 from socket import AF_INET6
@@ -51,11 +50,8 @@ class MetricsEndpoint:
         """From now on these are what /metrics gives."""
         self._metrics = make_wsgi_app(metrics.registry)
 
-    async def close(self) -> None:
-        await asyncio.to_thread(self.close_now)
-
-    def close_now(self) -> None:
-        """The same, where no loop runs."""
+    def close(self) -> None:
+        """Waits until the thread has ended."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

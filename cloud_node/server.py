@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,14 +20,15 @@ from cloud_node.batch import Runner
 from cloud_node.bundle_files import BundleFiles
 from cloud_node.cache import Cache
 from cloud_node.config import CloudConfig
+from cloud_node.ending import Signals, exit_anyway_after
 from cloud_node.engine import Engine
 from cloud_node.flights import Flights
-from cloud_node.health import Health, Stage
+from cloud_node.health import Stage
 from cloud_node.host import Host, Hosted
 from cloud_node.indexes import DiskIndexes
 from cloud_node.loop_lag import LoopLag
 from cloud_node.metrics import Build, Metrics
-from cloud_node.metrics_endpoint import MetricsEndpoint
+from cloud_node.outside import Outside
 from cloud_node.runner import ModelRunner
 from cloud_node.served import Served
 from cloud_node.service import InferenceService
@@ -53,6 +53,10 @@ _log = logging.getLogger(__name__)
 # A thread that asks for the interpreter gets it within this. At Python's own 5 ms, a step of 1 ms would wait for
 # several times its length wherever another request is being prepared.
 _SWITCH_S = 0.0005
+
+# After the last message, for edges to hear it; and until a process whose model does not come back is ended.
+_LAST_WORDS_S = 1.0
+_END_S = 15.0
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -83,20 +87,12 @@ class Ready:
 class CloudServer:
     """One listening cloud node. Made, started, drained and stopped on one event loop.
 
-    `endpoint` is one that listens already, and shows `health`: it is closed with the rest. Without one, it is made
-    where the config wants it.
+    `outside` may have been there before it, and is closed with it.
     """
 
-    def __init__(
-        self,
-        config: CloudConfig,
-        models: Sequence[Ready],
-        health: Health | None = None,
-        endpoint: MetricsEndpoint | None = None,
-    ) -> None:
+    def __init__(self, config: CloudConfig, models: Sequence[Ready], outside: Outside | None = None) -> None:
         self._config = config
-        self.health = health or Health()
-        self._endpoint = endpoint
+        self.outside = outside or Outside()
         version = metadata.version("cleave")
         self.metrics = Metrics(
             *(Build(version, model.served.name, model.device, model.dtype) for model in models)
@@ -111,12 +107,12 @@ class CloudServer:
             model.served.name: Hosted(model.served, self._flights[model.served.name]) for model in models
         }
         self._indexes = _indexes(config, models)
-        host = Host(hosted, config.bounds, version, cache, self._indexes, self.metrics)
+        host = Host(hosted, config.bounds, version, cache, self._indexes, self.metrics, self.outside.spans)
         bundles = [BundleFiles(model.bundle, model.served) for model in models]
         self._service = InferenceService(host, bundles, config.max_detached)
         watch_engines(self.metrics, self._engines)
         watch_service(self.metrics, self._service)
-        watch_health(self.metrics, self.health)
+        watch_health(self.metrics, self.outside.health)
         watch_cache(self.metrics, cache, list(self._flights.values()))
         watch_prefixes(
             self.metrics,
@@ -142,11 +138,10 @@ class CloudServer:
             port = self._server.add_insecure_port(self._config.listen)
         except RuntimeError as error:
             raise BadInput(f"cannot listen on {self._config.listen}; is the address taken?") from error
-        if self._endpoint is None and self._config.metrics_listen:
-            self._endpoint = MetricsEndpoint(self._config.metrics_listen, self.health)
-        if self._endpoint is not None:
-            self._endpoint.show(self.metrics)
-            self.metrics_address = self._endpoint.address
+        self.outside.listen(self._config.metrics_listen)
+        if self.outside.endpoint is not None:
+            self.outside.endpoint.show(self.metrics)
+            self.metrics_address = self.outside.endpoint.address
             _log.info("metrics at http://%s/metrics", self.metrics_address)
         self._lag = LoopLag(self.metrics.loop_lag)
         await self._server.start()
@@ -154,13 +149,19 @@ class CloudServer:
         self.address = f"{host}:{port}"
         return self.address
 
-    async def drain(self) -> None:
-        """Takes nothing new, lets what was accepted end within `drain_s`, then stops."""
+    async def drain(self, hurry: asyncio.Event | None = None) -> None:
+        """Takes nothing new, lets what was accepted end within `drain_s`, or until it is to hurry; then stops."""
         # First of all: whoever asks where to send requests is told before anybody is refused.
         await self._enter(Stage.DRAINING)
         self._service.go_away("this cloud is closing", self._config.drain_s)
-        await self._service.finish(self._config.drain_s)
-        await self.stop(grace_s=1.0)
+        ends = [asyncio.ensure_future(self._service.wait_idle(self._config.drain_s))]
+        if hurry is not None:
+            ends.append(asyncio.ensure_future(hurry.wait()))  # type: ignore[arg-type]
+        _, pending = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in pending:
+            end.cancel()
+        self._service.finish()
+        await self.stop(_LAST_WORDS_S)
 
     async def stop(self, grace_s: float = 0.0) -> None:
         """Ends every stream and the engines."""
@@ -175,14 +176,13 @@ class CloudServer:
             await flights.close()
         if self._indexes is not None:
             await asyncio.to_thread(self._indexes.close)
-        if self._endpoint is not None:
-            await self._endpoint.close()
-            self._endpoint = None
+        await asyncio.to_thread(self.outside.close)
 
     async def _enter(self, stage: Stage) -> None:
         """Says so over gRPC, too: no name is whether the process is alive, the service's is whether it is ready."""
-        self.health.enter(stage)
-        for name, is_so in (("", self.health.is_alive), (SERVICE_NAME, self.health.is_ready)):
+        health = self.outside.health
+        health.enter(stage)
+        for name, is_so in (("", health.is_alive), (SERVICE_NAME, health.is_ready)):
             await self._grpc_health.set(name, _SERVING if is_so else _NOT_SERVING)
 
 
@@ -192,12 +192,17 @@ def _indexes(config: CloudConfig, models: Sequence[Ready]) -> DiskIndexes | None
     return DiskIndexes(config.index_dir, [model.served.bundle_digest for model in models])
 
 
-def run(config: CloudConfig, sources: Sequence[Source], tell: Callable[[str], None]) -> None:
+def run(
+    config: CloudConfig,
+    sources: Sequence[Source],
+    tell: Callable[[str], None],
+    outside: Outside | None = None,
+) -> None:
     """Runs a cloud node until SIGTERM or SIGINT; `tell` gets the address once it is ready."""
     models = [_ready(source, config) for source in sources]
     _require_different([model.served.name for model in models])
     sys.setswitchinterval(_SWITCH_S)
-    asyncio.run(_run(config, models, tell))
+    asyncio.run(_run(lambda: CloudServer(config, models, outside), config.drain_s, tell))
 
 
 def _ready(source: Source, config: CloudConfig) -> Ready:
@@ -217,14 +222,12 @@ def _failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     _log.error("%s", context.get("message", "a task failed"), exc_info=context.get("exception"))
 
 
-async def _run(config: CloudConfig, models: Sequence[Ready], tell: Callable[[str], None]) -> None:
-    server = CloudServer(config, models)
-    ending = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_failed)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ending.set)
+async def _run(make: Callable[[], CloudServer], drain_s: float, tell: Callable[[str], None]) -> None:
+    asyncio.get_running_loop().set_exception_handler(_failed)
+    signals = Signals()
+    server = make()
     tell(await server.start())
-    await ending.wait()
-    _log.info("draining, at most %g s", config.drain_s)
-    await server.drain()
+    await signals.drain.wait()
+    _log.info("draining, at most %g s", drain_s)
+    exit_anyway_after(drain_s + _END_S)
+    await server.drain(signals.hurry)

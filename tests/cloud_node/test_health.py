@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from cloud_node.config import CloudConfig
 from cloud_node.health import Health, Stage
 from cloud_node.metrics_endpoint import MetricsEndpoint
+from cloud_node.outside import Outside
 from cloud_node.served import Served
 from cloud_node.server import SERVICE_NAME, CloudServer, Ready
 from tests.cloud_node.test_metrics import samples
@@ -61,7 +62,7 @@ def test_endpoint_that_listens_before_the_models_are_loaded_says_alive_and_not_r
 
     async def run() -> None:
         config = CloudConfig(listen="127.0.0.1:0")
-        server = CloudServer(config, [Ready(served, FakeRunner(), bundle)], health, endpoint)
+        server = CloudServer(config, [Ready(served, FakeRunner(), bundle)], Outside(health, endpoint))
         await server.start()
         assert server.metrics_address == endpoint.address
         assert await asyncio.to_thread(get, endpoint.address, "/readyz") == (200, "ready\n")
@@ -98,7 +99,7 @@ def test_draining_cloud_is_alive_and_not_ready_before_any_edge_is_sent_away(
             ready_at_go_away = []
             go_away = server._service.go_away
             server._service.go_away = lambda *said: (  # type: ignore[method-assign]
-                ready_at_go_away.append(server.health.is_ready),
+                ready_at_go_away.append(server.outside.health.is_ready),
                 go_away(*said),
             )[1]
             await t.welcomed()
@@ -115,7 +116,7 @@ def test_draining_cloud_is_alive_and_not_ready_before_any_edge_is_sent_away(
             runner.release.set()
             await t.hear("done")
             await drained
-            assert server.health.stage is Stage.STOPPING
+            assert server.outside.health.stage is Stage.STOPPING
 
     settle(run())
 
