@@ -217,13 +217,13 @@ def _require_different(names: Sequence[str]) -> None:
             raise BadInput(f"two models would be served as {name!r}; give each a --name")
 
 
-def _failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def note_failed_task(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """A task that nobody awaited. Its own description, which asyncio would log, holds the exception's text."""
     _log.error("%s", context.get("message", "a task failed"), exc_info=context.get("exception"))
 
 
 async def _run(make: Callable[[], CloudServer], drain_s: float, tell: Callable[[str], None]) -> None:
-    asyncio.get_running_loop().set_exception_handler(_failed)
+    asyncio.get_running_loop().set_exception_handler(note_failed_task)
     signals = Signals()
     server = make()
     tell(await server.start())
