@@ -7,6 +7,7 @@ headers, certificates, sampling, the queue's size.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
@@ -110,9 +111,7 @@ class OtlpTrace:
 
     def end(self, error: BaseException | None = None) -> None:
         if error is not None:
-            # Whoever leaves an answer early ends it with one of Python's own.
-            code = error.code.name.lower() if isinstance(error, CleaveError) else type(error).__name__
-            _fail(self._span, code)
+            _fail(self._span, _code(error))
         self._span.end(self._now_ns())
 
     def _now_ns(self) -> int:
@@ -131,6 +130,12 @@ def otlp_traces(endpoint: str, service: str) -> Iterator[OtlpTraces]:
 
 def _named(facts: Mapping[str, Fact]) -> dict[str, Fact]:
     return {f"cleave.{name}": value for name, value in facts.items()}
+
+
+def _code(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return "cancelled"  # whoever asked has left
+    return error.code.name.lower() if isinstance(error, CleaveError) else type(error).__name__
 
 
 def _fail(span: api.Span, code: str) -> None:

@@ -6,7 +6,11 @@ for it. Times are of `time.perf_counter`; no fact holds what a user asked, sent 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Protocol
+
+from wire.v1 import inference_pb2 as pb
 
 Fact = str | int | float | bool
 
@@ -52,3 +56,47 @@ class Untraced:
 
 
 UNTRACED = Untraced()
+
+
+@contextlib.contextmanager
+def traced(tracer: Tracer, name: str) -> Iterator[Trace]:
+    """A request's trace, from here to the end of the block."""
+    trace = tracer.begin(name)
+    try:
+        yield trace
+    except BaseException as error:
+        trace.end(error)
+        raise
+    trace.end()
+
+
+class Milestones:
+    """What the cloud's messages say of where a request's time went: the upload, the first token, the rest."""
+
+    def __init__(self, trace: Trace, payload_bytes: Sequence[int]) -> None:
+        self._trace = trace
+        self._missing = dict(enumerate(payload_bytes))
+        self._since_s: float | None = None
+        self._has_text = False
+
+    def sent(self, now_s: float) -> None:
+        """The Open goes up; of one that is sent again, the first."""
+        if self._since_s is None:
+            self._since_s = now_s
+
+    def hear(self, down: pb.Down, now_s: float) -> None:
+        match down.WhichOneof("message"):
+            case "ack" if self._missing.get(down.ack.input_index) == down.ack.received_bytes:
+                del self._missing[down.ack.input_index]
+                if not self._missing:
+                    self._reach("upload", now_s)
+            case "deltas" if not self._has_text:
+                self._has_text = True
+                self._reach("first token", now_s)
+            case "done":
+                self._reach("answer", now_s)
+
+    def _reach(self, name: str, now_s: float) -> None:
+        if self._since_s is not None:
+            self._trace.span(name, self._since_s, now_s)
+            self._since_s = now_s
