@@ -32,7 +32,7 @@ except ModuleNotFoundError:
     ) from None
 
 if TYPE_CHECKING:
-    from cloud_node.spans import Span
+    from cloud_node.spans import Ended, Span
     from cloud_node.trace_context import TraceContext
 
 Fact = str | int | float | bool
@@ -61,8 +61,14 @@ class OtlpTraces:
         """A request of the edge's, inside whatever span its caller is in."""
         return OtlpTrace(self._tracer, name)
 
-    def export(self, span: Span, parent: TraceContext | None) -> None:
+    def tell(self, ended: Ended) -> None:
         """A request of the cloud's, which has ended."""
+        from cloud_node.spans import request_span  # a device has no use for it
+
+        self.export(request_span(ended), ended.request.trace)
+
+    def export(self, span: Span, parent: TraceContext | None) -> None:
+        """A span of the cloud's, with those in it."""
         epoch_ns = time.time_ns() - time.monotonic_ns()
         self._export(span, _remote(parent), api.SpanKind.SERVER, epoch_ns)
 

@@ -9,7 +9,7 @@ from cloud_node.host import Host
 from cloud_node.log_lines import about, about_unknown
 from cloud_node.opened import OpenRequest
 from cloud_node.sequence import Finished, StepTimes
-from cloud_node.spans import Ended, request_span
+from cloud_node.spans import Ended
 from wire.errors import CleaveError
 
 _log = logging.getLogger(__name__)
@@ -52,4 +52,4 @@ def _tell(
         request, opened.opened_s, opened.ready_s, now_s, outcome, opened.cache_use, times, received,
         prompt_tokens, tokens,
     )  # fmt: skip
-    host.spans.export(request_span(ended), request.trace)
+    host.spans.tell(ended)

@@ -12,7 +12,6 @@ from typing import Protocol
 
 from cloud_node.request import Request
 from cloud_node.sequence import StepTimes
-from cloud_node.trace_context import TraceContext
 
 Fact = str | int | float | bool
 
@@ -31,18 +30,6 @@ class Span:
     error: str = ""  # the error's code in lower case
 
 
-class Spans(Protocol):
-    """Where spans go. Called on the loop: never waits, never raises, drops what it cannot take."""
-
-    def export(self, span: Span, parent: TraceContext | None) -> None: ...
-
-
-class NoSpans:
-    """Of a cloud that traces nothing."""
-
-    def export(self, span: Span, parent: TraceContext | None) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Ended:
     """A request that has ended: when, on the monotonic clock, and how."""
@@ -57,6 +44,18 @@ class Ended:
     received_bytes: int = 0
     prompt_tokens: int = 0
     generated_tokens: int = 0
+
+
+class Spans(Protocol):
+    """Who traces. Called on the loop: never waits, never raises, drops what it cannot take."""
+
+    def tell(self, ended: Ended) -> None: ...
+
+
+class NoSpans:
+    """Of a cloud that traces nothing."""
+
+    def tell(self, ended: Ended) -> None: ...
 
 
 def request_span(ended: Ended) -> Span:

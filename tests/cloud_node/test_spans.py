@@ -72,8 +72,8 @@ class Kept:
     def __init__(self) -> None:
         self.spans: list[tuple[Span, TraceContext | None]] = []
 
-    def export(self, span: Span, parent: TraceContext | None) -> None:
-        self.spans.append((span, parent))
+    def tell(self, ended: Ended) -> None:
+        self.spans.append((request_span(ended), ended.request.trace))
 
 
 @pytest.mark.parametrize("traceparent", [_TRACEPARENT, "", "00-0-0-00", "\n" * 64, "x" * 10_000])
