@@ -79,24 +79,21 @@ class Milestones:
         self._since_s: float | None = None
         self._has_text = False
 
-    def sent(self, now_s: float) -> None:
-        """The Open goes up; of one that is sent again, the first."""
-        if self._since_s is None:
-            self._since_s = now_s
-
-    def hear(self, down: pb.Down, now_s: float) -> None:
+    def hear(self, down: pb.Down, opened_s: float, now_s: float) -> None:
+        """One of them, of a request whose Open first went up at `opened_s`."""
+        self._since_s = opened_s if self._since_s is None else self._since_s
         match down.WhichOneof("message"):
             case "ack" if self._missing.get(down.ack.input_index) == down.ack.received_bytes:
                 del self._missing[down.ack.input_index]
                 if not self._missing:
-                    self._reach("upload", now_s)
+                    self._reach("upload", self._since_s, now_s)
             case "deltas" if not self._has_text:
                 self._has_text = True
-                self._reach("first token", now_s)
+                self._reach("first token", self._since_s, now_s)
             case "done":
-                self._reach("answer", now_s)
+                self._reach("answer", self._since_s, now_s)
+                self._trace.tell(generated_tokens=down.done.generated_tokens)
 
-    def _reach(self, name: str, now_s: float) -> None:
-        if self._since_s is not None:
-            self._trace.span(name, self._since_s, now_s)
-            self._since_s = now_s
+    def _reach(self, name: str, since_s: float, now_s: float) -> None:
+        self._trace.span(name, since_s, now_s)
+        self._since_s = now_s
