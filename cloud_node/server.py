@@ -43,10 +43,10 @@ from cloud_node.watching import (
     watch_store,
 )
 from splitmodel.loading import Checkpoint
+from wire.checked import add_checked_servicer
 from wire.errors import BadInput
 from wire.limits import grpc_options
 from wire.v1 import inference_pb2 as pb
-from wire.v1 import inference_pb2_grpc as pb_grpc
 
 _log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class CloudServer:
         self._grpc_health = grpc_health.aio.HealthServicer()
         # Without the second option another process could listen on the same port, and take half of the calls.
         self._server = grpc.aio.server(options=[*grpc_options(), ("grpc.so_reuseport", 0)])
-        pb_grpc.add_InferenceServicer_to_server(self._service, self._server)
+        add_checked_servicer(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._grpc_health, self._server)
         names = (SERVICE_NAME, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)

@@ -22,6 +22,7 @@ from cloud_node.tenants import ANYBODY, Peer, Tenant
 from wire.errors import (
     Cancelled,
     CleaveError,
+    Corrupt,
     MalformedMessage,
     Overloaded,
     Unavailable,
@@ -79,8 +80,11 @@ class EdgeStream:
 
     def close(self) -> None:
         """The edge has gone. What it had open goes on where it can come back to it, and ends elsewhere."""
+        self._detach_all(Cancelled("the edge closed its stream"))
+
+    def _detach_all(self, error: CleaveError) -> None:
         for opened in list(self._on.values()):
-            self._requests.detach(opened, Cancelled("the edge closed its stream"))
+            self._requests.detach(opened, error)
 
     def put(self, down: pb.Down) -> None:
         """A message of one of its requests."""
@@ -107,7 +111,10 @@ class EdgeStream:
                 error = MalformedMessage("the edge ended its stream before the upload was whole")
                 self._requests.detach(opened, error)
         except CleaveError as error:
-            self._end_all(error)
+            if not isinstance(
+                error, Corrupt
+            ):  # what the link has damaged is no request's fault: all may go on
+                self._end_all(error)
             self._outbox.put(pb.Down(failed=to_failed("", error)))
             raise
         finally:

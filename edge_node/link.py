@@ -15,9 +15,9 @@ from edge_node.edge_id import METADATA_KEY
 from edge_node.patience import PATIENT, Patience
 from edge_node.stream import CloudStream, closed_here
 from wire import limits
+from wire.checked import checked_stub
 from wire.errors import Unavailable, from_rpc_error
 from wire.v1 import inference_pb2 as pb
-from wire.v1 import inference_pb2_grpc as pb_grpc
 
 CONNECT_TIMEOUT_S = 10.0
 FETCH_IDLE_S = 30.0
@@ -37,7 +37,7 @@ class CloudLink:
         self._edge_id = edge_id or secrets.token_hex(16)
         self._metadata = ((METADATA_KEY, self._edge_id),)
         self._channel = grpc.aio.insecure_channel(target_of(address), options=grpc_channel_options())
-        self._stub = pb_grpc.InferenceStub(self._channel)
+        self._stub = checked_stub(self._channel)
         self._stream: CloudStream | None = None
         self._connecting: asyncio.Task[CloudStream] | None = None
         self._is_closed = False

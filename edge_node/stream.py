@@ -73,6 +73,9 @@ class CloudStream:
             ) from None
         except grpc.RpcError as error:
             raise from_rpc_error(error, address) from error
+        if isinstance(first, Corrupt):
+            stream._call.cancel()
+            raise first
         if first is not grpc.aio.EOF and first.WhichOneof("message") == "failed":
             stream._call.cancel()
             raise from_failed(first.failed)
@@ -146,8 +149,8 @@ class CloudStream:
         ending: CleaveError = Unavailable(f"{self._address} closed the stream; ask again")
         try:
             while (down := await self._call.read()) is not grpc.aio.EOF:
-                if down is None:  # what gRPC makes of bytes that are no message
-                    ending = Corrupt(f"{self._address} sent what is no message, or it was damaged on its way")
+                if isinstance(down, Corrupt):
+                    ending = down
                     self._call.cancel()
                     break
                 self._hand_out(down)
