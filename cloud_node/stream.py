@@ -44,6 +44,8 @@ class EdgeStream:
         self._is_draining = is_draining
         self._outbox = Outbox()
         self._has_ended = False
+        self._num_sent = 0  # messages down
+        self._num_heard = 0  # and up
         self._heard_s = 0.0  # when something was last heard, or asked and answered; on the loop's clock
         self.idle = asyncio.Event()
         self.idle.set()
@@ -58,6 +60,9 @@ class EdgeStream:
         watching = asyncio.create_task(self._watch())
         try:
             async for down in self._outbox.messages():
+                if down.HasField("pong"):
+                    down.pong.sent_messages = self._num_sent
+                self._num_sent += 1
                 self._host.metrics.bytes_sent(down.ByteSize())
                 yield down
             if reader.done():
@@ -102,9 +107,11 @@ class EdgeStream:
     async def _read(self, messages: AsyncIterator[pb.Up]) -> None:
         try:
             await self._welcome(messages)
+            self._num_heard = 1
             async for up in messages:
                 self._heard_s = asyncio.get_running_loop().time()
                 await self._take(up)
+                self._num_heard += 1
                 await self._outbox.room()
             # A stream that is lost ends like one that the edge has ended.
             for opened in [one for one in self._on.values() if one.uploads is not None]:
@@ -128,6 +135,13 @@ class EdgeStream:
         self._heard_s = asyncio.get_running_loop().time()
         self._outbox.put(welcome_message(self._host.bounds, self._host.server_version))
 
+    def _require_all(self, ping: pb.Ping) -> None:
+        """Raises Corrupt where messages before it are missing: a damaged frame may be dropped whole."""
+        if ping.sent_messages and ping.sent_messages != self._num_heard:
+            raise Corrupt(
+                f"{ping.sent_messages} messages went up this stream, and {self._num_heard} came; open it again"
+            )
+
     async def _take(self, up: pb.Up) -> None:
         match up.WhichOneof("message"):
             case "open":
@@ -140,6 +154,7 @@ class EdgeStream:
                 if (opened := self._on.get(up.cancel.request_id)) is not None:
                     self._requests.end(opened, Cancelled("the edge cancelled the request"))
             case "ping":
+                self._require_all(up.ping)
                 pong = pb.Pong(nonce=up.ping.nonce, server_time_s=time.monotonic())
                 self._outbox.put(pb.Down(pong=pong))
             case other:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cloud_node.inputs import RequestInput
 from wire.chunks import Assembler
-from wire.errors import CleaveError, DeadlineExceeded
+from wire.errors import CleaveError, DeadlineExceeded, Fault
 from wire.limits import Limits
 
 _ACK_EVERY_CHUNKS = 4
@@ -80,7 +80,8 @@ class Uploads:
         """From now on the next piece has `upload_idle_s`."""
         self.close()
         error = DeadlineExceeded(
-            f"no chunk came for {self._idle_s:g} s, so the upload was given up; ask again"
+            f"no chunk came for {self._idle_s:g} s, so the upload was given up; ask again",
+            fault=Fault.NETWORK,
         )
         self._idle = asyncio.get_running_loop().call_later(self._idle_s, self._give_up, error)
 

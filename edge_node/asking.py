@@ -18,7 +18,15 @@ from edge_node.replay import Replay
 from edge_node.stream import CloudStream
 from wire import limits
 from wire.chunks import split
-from wire.errors import Cancelled, CleaveError, DeadlineExceeded, MalformedMessage, TooLarge, Unavailable
+from wire.errors import (
+    Cancelled,
+    CleaveError,
+    Corrupt,
+    DeadlineExceeded,
+    MalformedMessage,
+    TooLarge,
+    Unavailable,
+)
 from wire.v1 import inference_pb2 as pb
 
 # The cloud itself says when a deadline is over; the edge says it where the cloud cannot be heard.
@@ -133,6 +141,11 @@ class Asking:
                 is_over = kind == "done"
                 if (new := self._new_of(kind, down)) is not None:
                     yield new
+        except Corrupt as error:
+            if not is_over:  # a message is missing, and maybe others': it goes on, on another stream
+                is_over = True
+                stream.break_off(error)
+            raise
         finally:
             if late is not None:
                 late.cancel()

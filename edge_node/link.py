@@ -159,5 +159,5 @@ def grpc_channel_options() -> list[tuple[str, int]]:
     return [
         *limits.grpc_options(),
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 2000),
+        ("grpc.max_reconnect_backoff_ms", 1000),
     ]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from wire.errors import (
     BadInput,
     CleaveError,
-    Corrupt,
     DeadlineExceeded,
     Denied,
+    Fault,
     IncompatibleBundle,
     LimitReached,
     Overloaded,
@@ -89,7 +89,7 @@ class Tries:
             return True
         if isinstance(error, Overloaded | LimitReached) and not is_lost:
             return self._patience.waits_when_busy and error.retry_after_s is not None
-        if isinstance(error, Corrupt) or (is_lost and not isinstance(error, Denied | IncompatibleBundle)):
+        if error.fault is Fault.NETWORK or (is_lost and not isinstance(error, Denied | IncompatibleBundle)):
             self._num_odd += 1
             return self._num_odd <= _MOST_ODD
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wire.errors import Internal, MalformedMessage
+from wire.errors import Corrupt, Internal
 from wire.v1 import inference_pb2 as pb
 
 
@@ -24,13 +24,13 @@ class Replay:
     def new_of(self, delta: pb.Delta) -> pb.Delta | None:
         """What the edge lacks of a delta, None for nothing.
 
-        Raises MalformedMessage for one that does not follow the last, and Internal for one that says other than
-        before: whoever has read the beginning must not get the end of another answer.
+        Raises Corrupt for one that does not follow the last, and Internal for one that says other than before: whoever
+        has read the beginning must not get the end of another answer.
         """
         if self._may_restart and delta.token_index == 0:
             self._next_token = self._next_char = 0
         if delta.token_index != self._next_token:
-            raise MalformedMessage(
+            raise Corrupt(
                 f"the cloud sent token {delta.token_index} where {self._next_token} was to follow; ask again"
             )
         self._may_restart = False

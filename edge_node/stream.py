@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
@@ -45,6 +46,11 @@ class CloudStream:
         self._sending = asyncio.Lock()
         self._writing: set[asyncio.Future[None]] = set()
         self._reader: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._num_sent = 0  # messages up
+        self._num_heard = 0  # and down
+        self._heard_s = 0.0  # when the last came, monotonic
+        self._is_broken_by: CleaveError | None = None
         self.limits: pb.Limits | None = None
         self.is_lost = False
         # The cloud will close: what is open ends here, the next request connects anew.
@@ -86,7 +92,9 @@ class CloudStream:
             stream._call.cancel()
             raise MalformedMessage(f"{address} takes chunks of 0 bytes, so that nothing can be sent to it")
         stream.limits = first.welcome.limits
+        stream._num_heard, stream._heard_s = 1, time.monotonic()
         stream._reader = asyncio.create_task(stream._read())
+        stream._watcher = asyncio.create_task(stream._watch())
         return stream
 
     def subscribe(self, request_id: str) -> Inbox:
@@ -102,6 +110,12 @@ class CloudStream:
         satisfied = self._satisfied.get(request_id, ())
         is_satisfied = input_index in satisfied or None in satisfied
         return request_id in self._inboxes and not is_satisfied and not self.is_lost
+
+    def break_off(self, error: CleaveError) -> None:
+        """Ends the stream here, as one that cannot be trusted: what is open on it may go on elsewhere."""
+        self._is_broken_by = self._is_broken_by or error
+        self.is_lost = True
+        self._call.cancel()
 
     def give_up(self, request_id: str, error: CleaveError) -> None:
         """Ends one request here with `error`; the cloud is not told."""
@@ -123,7 +137,10 @@ class CloudStream:
 
     async def _write(self, up: pb.Up) -> None:
         async with self._sending:
+            if up.HasField("ping"):
+                up.ping.sent_messages = self._num_sent
             await self._call.write(up)
+            self._num_sent += 1
 
     async def close(self) -> None:
         """Nobody wants what is open any more: the cloud is told, as it would wait for an edge that is only lost."""
@@ -150,17 +167,44 @@ class CloudStream:
         try:
             while (down := await self._call.read()) is not grpc.aio.EOF:
                 if isinstance(down, Corrupt):
-                    ending = down
-                    self._call.cancel()
+                    self.break_off(down)
                     break
                 self._hand_out(down)
+                self._num_heard += 1
+                self._heard_s = time.monotonic()
         except grpc.RpcError as error:
             ending = from_rpc_error(error, self._address)
+        except asyncio.CancelledError:  # so gRPC says that the call was
+            if self._is_broken_by is None:
+                raise
         finally:
-            self._end(StreamLost(ending))
+            self._end(StreamLost(self._is_broken_by or ending))
+
+    async def _watch(self) -> None:
+        """Asks for a sign of life where requests wait and nothing comes, and breaks off where none comes then.
+
+        gRPC's keepalive asks the next hop, which may be a balancer, and a peer's network threads, which may live while
+        it hangs.
+        """
+        while not self.is_lost:
+            await asyncio.sleep(
+                max(0.0, self._heard_s + limits.KEEPALIVE_S - time.monotonic()) or limits.KEEPALIVE_S
+            )
+            heard_s = self._heard_s
+            if not self._inboxes or time.monotonic() < heard_s + limits.KEEPALIVE_S:
+                continue
+            with contextlib.suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(limits.KEEPALIVE_TIMEOUT_S):
+                    await self.send(pb.Up(ping=pb.Ping()))
+                    await asyncio.Event().wait()
+            if self._heard_s == heard_s:
+                quiet_s = limits.KEEPALIVE_S + limits.KEEPALIVE_TIMEOUT_S
+                self.break_off(Unavailable(f"{self._address} said nothing for {quiet_s:g} s; ask again"))
 
     def _end(self, item: CleaveError | StreamLost) -> None:
         self.is_lost = True
+        if self._watcher is not None:
+            self._watcher.cancel()
         for inbox in self._inboxes.values():
             inbox.put(item)
         self._inboxes.clear()
@@ -179,6 +223,10 @@ class CloudStream:
                 if len(found) < _MAX_SATISFIED:
                     found.add(None if is_answer else down.have.input_index)
             self._put(down.have.request_id, down)
+        elif kind == "pong":
+            if down.pong.sent_messages and down.pong.sent_messages != self._num_heard:
+                counts = f"{down.pong.sent_messages} messages, and {self._num_heard} came"
+                self.break_off(Corrupt(f"{self._address} sent {counts}; ask again"))
         elif kind == "go_away":
             self.is_ending = True
         elif kind is not None and hasattr(getattr(down, kind), "request_id"):

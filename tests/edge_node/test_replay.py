@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_node.replay import Replay
-from wire.errors import Internal, MalformedMessage
+from wire.errors import Corrupt, Internal
 from wire.v1 import inference_pb2 as pb
 
 Pieces = list[tuple[str, int]]
@@ -76,7 +76,7 @@ def test_resumed_answer_that_ends_before_where_it_was_is_an_error() -> None:
 def test_token_that_does_not_follow_is_an_error(index: int) -> None:
     replay = Replay()
     heard(replay, deltas([("one ", 1)]))
-    with pytest.raises(MalformedMessage, match=f"token {index} where 1 was to follow"):
+    with pytest.raises(Corrupt, match=f"token {index} where 1 was to follow"):
         replay.new_of(pb.Delta(text="?", token_index=index, num_tokens=1))
 
 

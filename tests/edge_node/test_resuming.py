@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.faulty_link import FaultyLink, faulty_link
+from bench.faulty.link import FaultyLink, faulty_link
 from cleave import AsyncEdgeNode, EdgeNode
 from cloud_node.served import Served
 from tests.kit.clouds import LIMIT_S, CloudThread, FakePrompt, FakeRunner, cloud_thread, limits, settle

@@ -950,16 +950,20 @@ class Ping(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NONCE_FIELD_NUMBER: _builtins.int
+    SENT_MESSAGES_FIELD_NUMBER: _builtins.int
     nonce: _builtins.int
     """returned in Pong"""
+    sent_messages: _builtins.int
+    """up this stream, before this one; where fewer came, the link lost some; 0: not counted"""
     def __init__(
         self,
         *,
         nonce: _builtins.int = ...,
+        sent_messages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce", "sent_messages", b"sent_messages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1562,18 +1566,22 @@ class Pong(_message.Message):
 
     NONCE_FIELD_NUMBER: _builtins.int
     SERVER_TIME_S_FIELD_NUMBER: _builtins.int
+    SENT_MESSAGES_FIELD_NUMBER: _builtins.int
     nonce: _builtins.int
     server_time_s: _builtins.float
     """as in Ack"""
+    sent_messages: _builtins.int
+    """down this stream, before this one; 0: not counted"""
     def __init__(
         self,
         *,
         nonce: _builtins.int = ...,
         server_time_s: _builtins.float = ...,
+        sent_messages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce", "server_time_s", b"server_time_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce", "sent_messages", b"sent_messages", "server_time_s", b"server_time_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -42,7 +42,7 @@ class FaultyLink:
         self._ways = {"up": Way(), "down": Way()}
         self.address = ""
         self.num_accepted = 0
-        self._accepting = threading.Condition()
+        self._happening = threading.Condition()
 
     def up(self, **changes: object) -> None:
         """Sets fields of the way from the edge to the cloud."""
@@ -76,9 +76,15 @@ class FaultyLink:
 
     def await_connection(self, after: int, timeout_s: float = _LIMIT_S) -> None:
         """Waits until more than so many connections were made; raises TimeoutError."""
-        with self._accepting:
-            if not self._accepting.wait_for(lambda: self.num_accepted > after, timeout_s):
+        with self._happening:
+            if not self._happening.wait_for(lambda: self.num_accepted > after, timeout_s):
                 raise TimeoutError(f"no connection came after the first {after} within {timeout_s:g} s")
+
+    def await_bytes(self, way: str, count: int, timeout_s: float = _LIMIT_S) -> None:
+        """Waits until so many bytes have passed this way; raises TimeoutError."""
+        with self._happening:
+            if not self._happening.wait_for(lambda: self._ways[way].passed >= count, timeout_s):
+                raise TimeoutError(f"{self._ways[way].passed:,} bytes passed {way} within {timeout_s:g} s")
 
     def _on_loop(self, work: Callable[[], None]) -> None:
         async def do() -> None:
@@ -102,9 +108,9 @@ class FaultyLink:
             connection.reset()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with self._accepting:
+        with self._happening:
             self.num_accepted += 1
-            self._accepting.notify_all()
+            self._happening.notify_all()
         connection = _Connection([writer])
         if self._is_closed:
             connection.reset()
@@ -137,7 +143,9 @@ class FaultyLink:
                 await asyncio.sleep(len(data) / way.bytes_per_s)
             data = _flipped(data, way)
             writer.write(data)
-            way.passed += len(data)
+            with self._happening:
+                way.passed += len(data)
+                self._happening.notify_all()
             await writer.drain()
             if way.cut_after is not None:
                 way.cut_after -= len(data)
