@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_node.scheduler import Scheduler, chunk_stop
+from cloud_node.tenants import ANYBODY, Tenant
 
 PRIORITY_S = 5.0
 MOST_S = 9 * PRIORITY_S
@@ -26,6 +27,7 @@ class Item:
     span: int = 1  # tokens between two cuts
     num_prefilled: int = 0
     num_generated: int = 0
+    tenant: Tenant = ANYBODY
 
     @property
     def virtual_arrival_s(self) -> float:
