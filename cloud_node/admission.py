@@ -22,7 +22,7 @@ _OUTLIER = 4.0
 # Requests that ended before anything is predicted: cold, all are let in.
 _COLD = 8
 # Deviations above the mean lateness that are kept free.
-_MARGIN = 1.0
+_MARGIN = 1.5
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 30.0
 
 
