@@ -22,7 +22,7 @@ _OUTLIER = 4.0
 # Requests that ended before anything is predicted: cold, all are let in.
 _COLD = 8
 # Deviations above the mean lateness that are kept free.
-_MARGIN = 1.5
+_MARGIN = 2.0
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 30.0
 
 
@@ -54,8 +54,10 @@ class Pace:
 
     prepare_s: Mean = field(default_factory=Mean)  # of one request in its batch of tails, fusion included
     read_token_s: Mean = field(default_factory=Mean)  # of a prompt
-    step_s: Mean = field(default_factory=Mean)  # one more token for every row
-    row_step_s: Mean = field(default_factory=Mean)  # a row's part of a step
+    row_step_s: Mean = field(default_factory=Mean)  # a row's part of a step of the batch
+    token_gap_s: Mean = field(
+        default_factory=Mean
+    )  # between an answer's tokens: a step, and what is read between two
     read_tokens: Mean = field(default_factory=Mean)  # of one prompt, those that were read
     num_tokens: Mean = field(default_factory=Mean)  # of one answer
     lateness: Mean = field(default_factory=Mean)  # what requests took, by what was predicted
@@ -73,13 +75,21 @@ class Pace:
         self.read_token_s.add(seconds / tokens)
 
     def decode_step(self, batch: int, seconds: float) -> None:
-        self.step_s.add(seconds)
         self.row_step_s.add(seconds / batch)
 
-    def answered(self, read_tokens: int, num_tokens: int) -> None:
-        """A generation has ended well."""
+    def answered(self, read_tokens: int, num_tokens: int, decode_s: float) -> None:
+        """A generation has ended well; `decode_s` is from its first token to its last."""
         self.read_tokens.add(read_tokens)
         self.num_tokens.add(num_tokens)
+        if num_tokens > 1:
+            self.token_gap_s.add(decode_s / (num_tokens - 1))
+
+    def cut_off(self, num_tokens: int, decode_s: float) -> None:
+        """One ran out of time. If only those counted that did not, long answers would look rare, and tokens quick."""
+        if num_tokens > self.num_tokens.value:
+            self.num_tokens.add(num_tokens)
+        if num_tokens:
+            self.token_gap_s.add(decode_s / num_tokens)
 
     def ended(self, predicted_s: float, took_s: float, *, is_late: bool = False) -> None:
         """A request ended that was predicted so (0: it was not). One that ran out of time would have taken longer."""
@@ -112,7 +122,7 @@ class Pace:
 
     def own_s(self, tokens: float) -> float:
         """How long such a request takes where nobody is ahead."""
-        return self.prepare_s.value + self.read_s + tokens * self.step_s.value
+        return self.prepare_s.value + self.read_s + tokens * self.token_gap_s.value
 
     def corrected(self, predicted_s: float, *, has_margin: bool) -> float:
         """A prediction, set right by how late such ones were; with a margin, most that are so predicted are in time."""

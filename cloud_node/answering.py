@@ -6,11 +6,13 @@ ended it, or its edge may have gone.
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from cloud_node.cache import Cache, Features
 from cloud_node.flights import Flights
+from cloud_node.held_bytes import HeldBytes
 from cloud_node.messages import have_answer_message, have_features_message
 from cloud_node.opened import OpenRequest
 from cloud_node.sequence import Finished, StepTimes, TextDelta
@@ -20,22 +22,23 @@ from wire.v1 import inference_pb2 as pb
 
 
 class Answering:
-    """What the streams of one cloud do with a request to one model; `say` puts a message on this stream."""
+    """What a cloud does with a request to one model."""
 
-    def __init__(
-        self, cache: Cache, flights: Flights, served: Served, say: Callable[[pb.Down], None]
-    ) -> None:
+    def __init__(self, cache: Cache, flights: Flights, served: Served, held: HeldBytes) -> None:
         self._cache = cache
         self._flights = flights
         self._served = served
-        self._say = say
+        self._held = held
 
     async def without_payloads(self, opened: OpenRequest) -> bool:
-        """Answers from what the cloud holds by now; False where the request is open and needs payloads."""
+        """Answers from what the cloud holds by now; False where the request is open and needs payloads.
+
+        Raises Overloaded where there is no memory for them, or no time for the answer: before they are uploaded.
+        """
         inputs = opened.request.inputs
         claimed: dict[int, bytes] = {}
         for index, item in enumerate(inputs):
-            key = await self._cache.claimed(item, self._served)
+            key = await self._cache.claimed(item, self._served, opened.request.tenant.name)
             if key is not None:
                 claimed[index] = key
         answer_key: bytes | None = None
@@ -48,9 +51,12 @@ class Answering:
             if features is not None and not opened.is_over:
                 opened.take_cached(index, key, features)
                 received = opened.received_bytes[index]
-                self._say(have_features_message(opened.request.request_id, index, received))
-        if opened.is_over or opened.missing:
-            return opened.is_over
+                opened.say(have_features_message(opened.request.request_id, index, received))
+        if opened.is_over:
+            return True
+        self._require_room(opened)
+        if opened.missing:
+            return False
         self._compute(opened, answer_key)
         return True
 
@@ -75,7 +81,9 @@ class Answering:
             for index in came:
                 features = Features(inputs[index].payload_sizes, payloads[index])
                 await self._cache.keep_features(keys[index], features)
-                await self._cache.keep_claim(inputs[index], self._served, keys[index])
+                await self._cache.keep_claim(
+                    inputs[index], self._served, keys[index], opened.request.tenant.name
+                )
 
     def leave(self, opened: OpenRequest, error: CleaveError) -> None:
         """The request has ended with `error` before its answer did."""
@@ -106,16 +114,24 @@ class Answering:
             return False
         self._say_have_answer(opened, flight.num_tokens)
         opened.flight = flight
-        self._flights.join(flight, opened.tell)
+        self._flights.join(flight, opened.tell, opened.deadline_at_s)
         return True
 
     def _compute(self, opened: OpenRequest, key: bytes | None) -> None:
         payloads = opened.take_payloads()
         # Looked for again: an equal request may have gone to the engine while the store was asked.
         if not self._join(opened, key):
-            opened.flight = self._flights.start(key, opened.request, payloads, opened.tell)
+            flight = self._flights.start(key, opened.request, payloads, opened.tell, opened.deadline_at_s)
+            opened.flight = flight
+            if flight.sequence is not None:
+                flight.sequence.hold, opened.hold = opened.hold, None
+        opened.let_go()
+
+    def _require_room(self, opened: OpenRequest) -> None:
+        self._flights.check(opened.request)
+        opened.hold = self._held.take(opened.holder, opened.request.held_bytes, random.random())
 
     def _say_have_answer(self, opened: OpenRequest, num_tokens: int) -> None:
         opened.cache = pb.CACHE_ANSWER
         received = sum(opened.received_bytes)
-        self._say(have_answer_message(opened.request.request_id, received, num_tokens))
+        opened.say(have_answer_message(opened.request.request_id, received, num_tokens))

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloud_node.engine import EngineSettings
+from cloud_node.held_bytes import MAX_HELD_BYTES
 from cloud_node.runner import Room
 from cloud_node.served import Bounds
 from wire.errors import BadInput
 from wire.limits import MAX_TENSOR_BYTES, MIB, Limits
 
 _ABOVE_ZERO = (
-    "max_queue", "num_slots", "chunk_tokens", "max_tail_batch", "default_deadline_s", "max_deadline_s", "cache_ttl_s",
-    "max_decoded_bytes",
+    "max_queue", "max_detached", "num_slots", "chunk_tokens", "max_tail_batch", "default_deadline_s", "max_deadline_s",
+    "cache_ttl_s", "max_decoded_bytes", "max_streams",
 )  # fmt: skip
 _ZERO_OR_MORE = ("drain_s", "cache_bytes", "prefix_bytes", "context_tokens", "max_tokens", "tell_every_s")
 
@@ -29,6 +30,7 @@ class CloudConfig:
     dtype: str = "float32"
     compiled: bool = False  # the decoder's steps
     max_queue: int = 64
+    max_detached: int = 256  # requests kept for edges whose streams were lost
     num_slots: int = 16  # sequences that run at once, of each model
     context_tokens: int = 0  # of prompt and answer together; 0: as many as the model reads, at most 4096
     max_tokens: int = 0  # of all that run, together; 0: as many as there is room for
@@ -36,7 +38,8 @@ class CloudConfig:
     max_tail_batch: int = 8
     sheds_late: bool = True  # whether what cannot be done by its deadline is refused at once
     max_decoded_bytes: int = MAX_TENSOR_BYTES  # of inputs that are taken up together
-    max_held_bytes: int = 1024 * MIB  # of all requests that are uploaded or wait to be taken up
+    max_streams: int = 4096
+    max_held_bytes: int = MAX_HELD_BYTES  # of all requests that are uploaded or wait to be taken up
     tell_every_s: float = 0.005  # of a fast decoder's tokens; first ones and ends are told at once
     prefix_bytes: int = 256 * MIB  # of keys and values of prompts that were read; 0: off
     default_deadline_s: float = 60.0

@@ -217,8 +217,12 @@ class Engine:
             self.pace.ended(sequence.predicted_s, took_s)
         elif isinstance(event, DeadlineExceeded):
             self.pace.ended(sequence.predicted_s, took_s, is_late=True)
+            if sequence.first_token_s:
+                self.pace.cut_off(sequence.num_generated, time.monotonic() - sequence.first_token_s)
         if isinstance(event, Finished):
-            self.pace.answered(event.prompt_tokens - sequence.num_reused, event.generated_tokens)
+            self.pace.answered(
+                event.prompt_tokens - sequence.num_reused, event.generated_tokens, event.times.decode_s
+            )
         sequence.emit(event)
 
     def _virtual_arrival_s(self, request: Request, now_s: float) -> float:

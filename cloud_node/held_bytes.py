@@ -7,7 +7,10 @@ from collections import Counter
 from collections.abc import Hashable
 
 from wire.errors import Overloaded
+from wire.limits import MIB
 
+# As a default: 15 of the largest requests at once, 8 of them of one edge.
+MAX_HELD_BYTES = 1024 * MIB
 # A short while: payloads are held from their Open until they have been through the tail.
 _RETRY_S = 1.0
 

@@ -21,6 +21,7 @@ from cloud_node.cache import Cache
 from cloud_node.config import CloudConfig
 from cloud_node.engine import Engine
 from cloud_node.flights import Flights
+from cloud_node.held_bytes import HeldBytes
 from cloud_node.host import Host, Hosted
 from cloud_node.indexes import DiskIndexes
 from cloud_node.metrics import Build, Metrics
@@ -85,8 +86,10 @@ class CloudServer:
             model.served.name: Hosted(model.served, self._flights[model.served.name]) for model in models
         }
         self._indexes = _indexes(config, models)
-        host = Host(hosted, config.bounds, version, cache, self._indexes, self.metrics)
-        self._service = InferenceService(host, [BundleFiles(model.bundle, model.served) for model in models])
+        held = HeldBytes(config.max_held_bytes)
+        host = Host(hosted, config.bounds, version, cache, self._indexes, self.metrics, held)
+        bundles = [BundleFiles(model.bundle, model.served) for model in models]
+        self._service = InferenceService(host, bundles, config.max_detached)
         watch_engines(self.metrics, self._engines)
         watch_service(self.metrics, self._service)
         watch_cache(self.metrics, cache, list(self._flights.values()))
@@ -134,6 +137,7 @@ class CloudServer:
     async def stop(self, grace_s: float = 0.0) -> None:
         """Ends every stream and the engines."""
         await self._server.stop(grace_s)
+        self._service.requests.close()
         for engine in self._engines.values():
             await engine.close()
         for flights in self._flights.values():

@@ -130,7 +130,7 @@ class WaitingRoom:
             elif one.virtual_arrival_s <= virtual_arrival_s:
                 ahead_s += self._work_s(one)
         has_no_row = len(left_tokens) >= self._places.num_slots
-        row_wait_s = min(left_tokens) * pace.step_s.value if has_no_row else 0.0
+        row_wait_s = min(left_tokens) * pace.token_gap_s.value if has_no_row else 0.0
         turn_s = wait_s(ahead_s, pace.work_s(own_tokens), tenant.share, others.values())
         return turn_s + row_wait_s + pace.own_s(own_tokens)
 
