@@ -138,7 +138,7 @@ async def _measure(
     async with edges(address, _NUM_EDGES) as links:
         await closed_loop(links, jobs, "warm")
         found = found or await _find(links, jobs)
-        levels = []
+        levels: list[Level] = []
         for done, load in enumerate(loads):
             progress(label, done, len(loads))
             asked = _arrivals(jobs, found, load, seconds)

@@ -24,6 +24,7 @@ from cloud_node.flights import Flights
 from cloud_node.held_bytes import HeldBytes
 from cloud_node.host import Host, Hosted
 from cloud_node.indexes import DiskIndexes
+from cloud_node.load import load_of, tell_load
 from cloud_node.metrics import Build, Metrics
 from cloud_node.metrics_endpoint import MetricsEndpoint
 from cloud_node.runner import ModelRunner
@@ -34,7 +35,7 @@ from cloud_node.store import MemoryStore
 from cloud_node.watching import watch_cache, watch_engines, watch_prefixes, watch_service, watch_store
 from splitmodel.loading import Checkpoint
 from wire.errors import BadInput
-from wire.limits import grpc_options
+from wire.limits import KIB, grpc_options
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
@@ -43,6 +44,17 @@ _log = logging.getLogger(__name__)
 # A thread that asks for the interpreter gets it within this. At Python's own 5 ms, a step of 1 ms would wait for
 # several times its length wherever another request is being prepared.
 _SWITCH_S = 0.0005
+
+_SERVER_OPTIONS = (
+    # With it, another process could listen on the same port, and take half of the calls.
+    ("grpc.so_reuseport", 0),
+    # Of one connection. An edge needs a stream and a call; a proxy that brings many edges opens more connections.
+    ("grpc.max_concurrent_streams", 128),
+    # What a peer may send ahead of what is read: 40 Mbit/s at a round trip of 50 ms. A window that grows with the link
+    # comes to 4 MiB, for each stream that is read no further.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 256 * KIB),
+)
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Inference"].full_name
 
@@ -89,7 +101,7 @@ class CloudServer:
         held = HeldBytes(config.max_held_bytes)
         host = Host(hosted, config.bounds, version, cache, self._indexes, self.metrics, held)
         bundles = [BundleFiles(model.bundle, model.served) for model in models]
-        self._service = InferenceService(host, bundles, config.max_detached)
+        self._service = InferenceService(host, bundles, config.max_detached, config.max_streams)
         watch_engines(self.metrics, self._engines)
         watch_service(self.metrics, self._service)
         watch_cache(self.metrics, cache, list(self._flights.values()))
@@ -100,8 +112,7 @@ class CloudServer:
         if store is not None:
             watch_store(self.metrics, store)
         self._health = health.aio.HealthServicer()
-        # Without the second option another process could listen on the same port, and take half of the calls.
-        self._server = grpc.aio.server(options=[*grpc_options(), ("grpc.so_reuseport", 0)])
+        self._server = grpc.aio.server(options=[*grpc_options(), *_SERVER_OPTIONS])
         pb_grpc.add_InferenceServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -109,6 +120,7 @@ class CloudServer:
         self.address = ""
         self._endpoint: MetricsEndpoint | None = None
         self.metrics_address = ""
+        self._telling: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
         """Listens; returns the address with its actual port. Raises BadInput where the address is taken."""
@@ -122,6 +134,11 @@ class CloudServer:
             self.metrics_address = self._endpoint.address
             _log.info("metrics at http://%s/metrics", self.metrics_address)
         await self._server.start()
+        self._telling = asyncio.create_task(
+            tell_load(
+                lambda: load_of(self._engines.values()), self._service.streams, self._config.load_every_s
+            )
+        )
         for name in ("", SERVICE_NAME):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self.address = f"{host}:{port}"
@@ -138,6 +155,8 @@ class CloudServer:
         """Ends every stream and the engines."""
         await self._server.stop(grace_s)
         self._service.requests.close()
+        if self._telling is not None:
+            self._telling.cancel()
         for engine in self._engines.values():
             await engine.close()
         for flights in self._flights.values():
