@@ -13,6 +13,7 @@ import cleave.environment  # noqa: F401
 from cleave.cli_cloud import cloud
 from cleave.cli_device import index, listen, search
 from cleave.cli_doctor import doctor
+from cleave.cli_health import health
 from cleave.options import (
     AsJson,
     Cloud,
@@ -213,7 +214,7 @@ def bench(
         raise typer.Exit(1)
 
 
-for command in (cloud, listen, index, search, doctor):
+for command in (cloud, listen, index, search, doctor, health):
     app.command()(command)
 
 

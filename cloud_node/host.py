@@ -10,6 +10,7 @@ from cloud_node.flights import Flights
 from cloud_node.held_bytes import MAX_HELD_BYTES, HeldBytes
 from cloud_node.metrics import Metrics
 from cloud_node.served import Bounds, Served
+from cloud_node.spans import NoSpans, Spans
 from cloud_node.vectors import VectorIndexes
 from wire.errors import UnknownModel
 
@@ -32,6 +33,7 @@ class Host:
     cache: Cache
     indexes: VectorIndexes | None = None  # where the operator gave a folder for them
     metrics: Metrics = field(default_factory=Metrics)
+    spans: Spans = field(default_factory=NoSpans)
     held: HeldBytes = field(default_factory=lambda: HeldBytes(MAX_HELD_BYTES))
 
     def find(self, name: str) -> Hosted:
