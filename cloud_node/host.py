@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from cloud_node.cache import Cache
 from cloud_node.flights import Flights
+from cloud_node.held_bytes import MAX_HELD_BYTES, HeldBytes
 from cloud_node.metrics import Metrics
 from cloud_node.served import Bounds, Served
 from cloud_node.spans import NoSpans, Spans
@@ -33,6 +34,7 @@ class Host:
     indexes: VectorIndexes | None = None  # where the operator gave a folder for them
     metrics: Metrics = field(default_factory=Metrics)
     spans: Spans = field(default_factory=NoSpans)
+    held: HeldBytes = field(default_factory=lambda: HeldBytes(MAX_HELD_BYTES))
 
     def find(self, name: str) -> Hosted:
         """Raises UnknownModel, which names those that are here."""

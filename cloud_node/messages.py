@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cloud_node.load import Load
 from cloud_node.sequence import Finished, FinishReason, StepTimes
 from cloud_node.served import Bounds, Served
 from wire import limits
@@ -29,6 +30,10 @@ def welcome_message(bounds: Bounds, server_version: str) -> pb.Down:
             limits=bounds.limits.to_wire(),
         )
     )
+
+
+def load_message(load: Load) -> pb.Down:
+    return pb.Down(load=pb.Load(queued=load.queued, active=load.active, slots=load.slots))
 
 
 def need_message(request_id: str, input_index: int, from_offset: int = 0) -> pb.Down:

@@ -33,7 +33,8 @@ class OpenRequests:
         self._host = host
         self._limits = host.bounds.limits
         self._answering = {
-            name: Answering(host.cache, hosted.flights, hosted.served) for name, hosted in host.models.items()
+            name: Answering(host.cache, hosted.flights, hosted.served, host.held)
+            for name, hosted in host.models.items()
         }
         self._all: set[OpenRequest] = set()  # those that are not over
         self._resumable: dict[RequestKey, OpenRequest] = {}

@@ -24,8 +24,10 @@ from cloud_node.ending import Signals, exit_anyway_after
 from cloud_node.engine import Engine
 from cloud_node.flights import Flights
 from cloud_node.health import Stage
+from cloud_node.held_bytes import HeldBytes
 from cloud_node.host import Host, Hosted
 from cloud_node.indexes import DiskIndexes
+from cloud_node.load import load_of, tell_load
 from cloud_node.loop_lag import LoopLag
 from cloud_node.metrics import Build, Metrics
 from cloud_node.outside import Outside
@@ -44,7 +46,7 @@ from cloud_node.watching import (
 )
 from splitmodel.loading import Checkpoint
 from wire.errors import BadInput
-from wire.limits import grpc_options
+from wire.limits import server_options
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
@@ -107,9 +109,12 @@ class CloudServer:
             model.served.name: Hosted(model.served, self._flights[model.served.name]) for model in models
         }
         self._indexes = _indexes(config, models)
-        host = Host(hosted, config.bounds, version, cache, self._indexes, self.metrics, self.outside.spans)
+        held = HeldBytes(config.max_held_bytes)
+        host = Host(
+            hosted, config.bounds, version, cache, self._indexes, self.metrics, self.outside.spans, held
+        )
         bundles = [BundleFiles(model.bundle, model.served) for model in models]
-        self._service = InferenceService(host, bundles, config.max_detached)
+        self._service = InferenceService(host, bundles, config.max_detached, config.max_streams)
         watch_engines(self.metrics, self._engines)
         watch_service(self.metrics, self._service)
         watch_health(self.metrics, self.outside.health)
@@ -121,14 +126,14 @@ class CloudServer:
         if store is not None:
             watch_store(self.metrics, store)
         self._grpc_health = grpc_health.aio.HealthServicer()
-        # Without the second option another process could listen on the same port, and take half of the calls.
-        self._server = grpc.aio.server(options=[*grpc_options(), ("grpc.so_reuseport", 0)])
+        self._server = grpc.aio.server(options=server_options())
         pb_grpc.add_InferenceServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._grpc_health, self._server)
         names = (SERVICE_NAME, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self.address = ""
         self.metrics_address = ""
+        self._telling: asyncio.Task[None] | None = None
         self._lag: LoopLag | None = None
 
     async def start(self) -> str:
@@ -145,6 +150,11 @@ class CloudServer:
             _log.info("metrics at http://%s/metrics", self.metrics_address)
         self._lag = LoopLag(self.metrics.loop_lag)
         await self._server.start()
+        self._telling = asyncio.create_task(
+            tell_load(
+                lambda: load_of(self._engines.values()), self._service.streams, self._config.load_every_s
+            )
+        )
         await self._enter(Stage.READY)
         self.address = f"{host}:{port}"
         return self.address
@@ -170,6 +180,8 @@ class CloudServer:
             self._lag.close()
         await self._server.stop(grace_s)
         self._service.requests.close()
+        if self._telling is not None:
+            self._telling.cancel()
         for engine in self._engines.values():
             await engine.close()
         for flights in self._flights.values():

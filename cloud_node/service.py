@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+import random
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, NoReturn
 
@@ -13,7 +14,15 @@ from cloud_node.host import Host
 from cloud_node.messages import describe_reply
 from cloud_node.requests import OpenRequests
 from cloud_node.stream import EdgeStream
-from wire.errors import CleaveError, ErrorCode, Internal, Unavailable, status_of, to_trailer
+from wire.errors import (
+    CleaveError,
+    ErrorCode,
+    Internal,
+    Overloaded,
+    Unavailable,
+    status_of,
+    to_trailer,
+)
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
@@ -23,9 +32,12 @@ _log = logging.getLogger(__name__)
 class InferenceService(pb_grpc.InferenceServicer):
     """Serves every edge's stream, and the unary calls beside it."""
 
-    def __init__(self, host: Host, bundles: Sequence[BundleFiles], max_detached: int) -> None:
+    def __init__(
+        self, host: Host, bundles: Sequence[BundleFiles], max_detached: int, max_streams: int = 4096
+    ) -> None:
         self._host = host
         self._bundles = bundles
+        self._max_streams = max_streams
         self.requests = OpenRequests(host, max_detached)
         self._streams: set[EdgeStream] = set()
         self._is_draining = False
@@ -33,6 +45,9 @@ class InferenceService(pb_grpc.InferenceServicer):
     @property
     def num_streams(self) -> int:
         return len(self._streams)
+
+    def streams(self) -> Iterable[EdgeStream]:
+        return self._streams
 
     def go_away(self, reason: str, drain_s: float) -> None:
         """Tells every edge that this cloud will close; opens no further stream."""
@@ -58,9 +73,14 @@ class InferenceService(pb_grpc.InferenceServicer):
 
     async def Stream(self, request_iterator: AsyncIterator[pb.Up], context: Any) -> AsyncIterator[pb.Down]:
         stream = EdgeStream(self._host, self.requests, is_draining=self._is_draining)
-        self._streams.add(stream)
         outcome = "cancelled"  # where the edge goes without a word, or its connection is lost
         try:
+            if len(self._streams) >= self._max_streams:
+                raise Overloaded(
+                    f"this cloud has {self._max_streams:,} streams, which is its limit; come back later, or elsewhere",
+                    retry_after_s=5.0 + 5.0 * random.random(),
+                )
+            self._streams.add(stream)
             async with aclosing(stream.run(request_iterator)) as messages:
                 async for down in messages:
                     yield down

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from cloud_node.hello import hear_hello
 from cloud_node.host import Host
-from cloud_node.messages import welcome_message
+from cloud_node.load import Load, has_changed_much
+from cloud_node.messages import load_message, welcome_message
 from cloud_node.opened import OpenRequest
 from cloud_node.outbox import Outbox
 from cloud_node.requests import OpenRequests
@@ -43,6 +44,8 @@ class EdgeStream:
         self._is_draining = is_draining
         self._outbox = Outbox()
         self._has_ended = False
+        self._is_welcome = False
+        self._told = Load()
         self._heard_s = 0.0  # when something was last heard, or asked and answered; on the loop's clock
         self.idle = asyncio.Event()
         self.idle.set()
@@ -95,6 +98,12 @@ class EdgeStream:
         self._heard_s = asyncio.get_running_loop().time()
         self._close_if_done()
 
+    def hear_load(self, load: Load) -> None:
+        """Tells its edge, if that is news to it, and if it reads."""
+        if self._is_welcome and has_changed_much(self._told, load) and self._outbox.has_room:
+            self._told = load
+            self._outbox.put(load_message(load))
+
     async def _read(self, messages: AsyncIterator[pb.Up]) -> None:
         try:
             await self._welcome(messages)
@@ -120,6 +129,7 @@ class EdgeStream:
         self._peer = replace(self._peer, edge_id=edge_id)
         self._heard_s = asyncio.get_running_loop().time()
         self._outbox.put(welcome_message(self._host.bounds, self._host.server_version))
+        self._is_welcome = True
 
     async def _take(self, up: pb.Up) -> None:
         match up.WhichOneof("message"):
