@@ -29,8 +29,11 @@ class Caller:
         return self.find()
 
 
-# Of the call that is served, for whoever serves it; a cloud that asks nobody leaves it as it is.
-CALLER: ContextVar[Caller] = ContextVar("caller", default=Caller(lambda: ANYBODY))  # noqa: B039
+# Of a cloud that asks nobody who they are.
+ANYONE = Caller(lambda: ANYBODY)
+
+# Of the call that is served, for whoever serves it.
+CALLER: ContextVar[Caller] = ContextVar("caller", default=ANYONE)
 
 
 class Callers:
@@ -44,7 +47,7 @@ class Callers:
     ) -> None:
         self._table = table
         self._clock = clock
-        self.denied: Counter[tuple[str]] = Counter()
+        self.denied: Counter[tuple[str, ...]] = Counter()
 
     def identify(self, metadata: Metadata, certificate: Certificate) -> Caller:
         """Raises Denied for whoever is no tenant here."""

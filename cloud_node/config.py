@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloud_node.engine import EngineSettings
+from cloud_node.identity import Identity
 from cloud_node.runner import Room
 from cloud_node.served import Bounds
 from wire.errors import BadInput
 from wire.limits import MIB, Limits
 
 _ABOVE_ZERO = (
-    "max_queue", "num_slots", "chunk_tokens", "max_tail_batch", "default_deadline_s", "max_deadline_s", "cache_ttl_s",
+    "max_queue", "max_detached", "num_slots", "chunk_tokens", "max_tail_batch", "default_deadline_s", "max_deadline_s",
+    "cache_ttl_s",
 )  # fmt: skip
 _ZERO_OR_MORE = ("drain_s", "cache_bytes", "prefix_bytes", "context_tokens", "max_tokens", "tell_every_s")
 
@@ -28,6 +30,7 @@ class CloudConfig:
     dtype: str = "float32"
     compiled: bool = False  # the decoder's steps
     max_queue: int = 64
+    max_detached: int = 256  # requests kept for edges whose streams were lost
     num_slots: int = 16  # sequences that run at once, of each model
     context_tokens: int = 0  # of prompt and answer together; 0: as many as the model reads, at most 4096
     max_tokens: int = 0  # of all that run, together; 0: as many as there is room for
@@ -41,6 +44,7 @@ class CloudConfig:
     cache_bytes: int = 256 * MIB  # of answers, features and claims; 0: off
     cache_ttl_s: float = 3600.0
     limits: Limits = field(default_factory=lambda: Limits(max_new_tokens=256))
+    identity: Identity = field(default_factory=Identity)  # who may call
 
     def __post_init__(self) -> None:
         for address, example in ((self.listen, 50051), (self.metrics_listen or "off:0", 9100)):
@@ -49,6 +53,7 @@ class CloudConfig:
                 raise BadInput(
                     f"{address!r} is no address to listen on; give host:port, such as 127.0.0.1:{example}"
                 )
+        self.identity.require_safe(self.listen)
         for name in _ABOVE_ZERO:
             if getattr(self, name) <= 0:
                 raise BadInput(f"{name} is {getattr(self, name)}, and it must be above 0")

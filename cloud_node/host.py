@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from cloud_node.cache import Cache
 from cloud_node.flights import Flights
 from cloud_node.metrics import Metrics
+from cloud_node.quotas import Quotas
 from cloud_node.served import Bounds, Served
 from cloud_node.vectors import VectorIndexes
 from wire.errors import UnknownModel
@@ -31,6 +32,7 @@ class Host:
     cache: Cache
     indexes: VectorIndexes | None = None  # where the operator gave a folder for them
     metrics: Metrics = field(default_factory=Metrics)
+    quotas: Quotas = field(default_factory=Quotas)
 
     def find(self, name: str) -> Hosted:
         """Raises UnknownModel, which names those that are here."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from cloud_node.tenants import Tenant, TenantLimits
@@ -78,8 +79,9 @@ class Quotas:
         self._max_tenants = max_tenants
         self._usage: dict[str, _Usage] = {}
 
-    def open_stream(self, tenant: Tenant, now_s: float) -> None:
-        """Counts a stream, which must be closed again; raises LimitReached where there are too many."""
+    @contextmanager
+    def stream(self, tenant: Tenant, now_s: float) -> Iterator[None]:
+        """One stream of the tenant's, while it lasts; raises LimitReached where there are too many."""
         usage = self._of(tenant, now_s)
         most = tenant.limits.streams
         if most and usage.num_streams >= most:
@@ -90,10 +92,10 @@ class Quotas:
                 retry_after_s=STREAM_RETRY_S,
             )
         usage.num_streams += 1
-
-    def close_stream(self, tenant: Tenant, now_s: float) -> None:
-        usage = self._of(tenant, now_s)
-        usage.num_streams = max(0, usage.num_streams - 1)
+        try:
+            yield
+        finally:
+            usage.num_streams -= 1
 
     def admit(self, tenant: Tenant, now_s: float) -> None:
         """Counts a request, unless a limit speaks against it; of several, the one that takes longest is told."""
@@ -125,16 +127,16 @@ class Quotas:
         if usage.tokens is not None:
             usage.tokens.take(num_tokens, now_s)
 
-    def counted(self, what: str) -> dict[tuple[str], float]:
+    def counted(self, what: str) -> dict[tuple[str, ...], float]:
         """By tenant: "requests", "bytes" or "tokens". Any thread may ask."""
         return {(name,): float(usage.counts[what]) for name, usage in self._usage.copy().items()}
 
-    def refused(self) -> dict[tuple[str, str], float]:
+    def refused(self) -> dict[tuple[str, ...], float]:
         """By tenant and limit. Any thread may ask."""
         every = self._usage.copy().items()
         return {(name, limit): float(n) for name, usage in every for limit, n in usage.refused.copy().items()}
 
-    def streams(self) -> dict[tuple[str], float]:
+    def streams(self) -> dict[tuple[str, ...], float]:
         """Open ones, by tenant. Any thread may ask."""
         return {(name,): float(usage.num_streams) for name, usage in self._usage.copy().items()}
 

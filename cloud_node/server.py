@@ -20,16 +20,19 @@ from cloud_node.bundle_files import BundleFiles
 from cloud_node.cache import Cache
 from cloud_node.config import CloudConfig
 from cloud_node.engine import Engine
+from cloud_node.entrance import Entrance
 from cloud_node.flights import Flights
 from cloud_node.host import Host, Hosted
 from cloud_node.indexes import DiskIndexes
 from cloud_node.metrics import Build, Metrics
 from cloud_node.metrics_endpoint import MetricsEndpoint
+from cloud_node.quotas import Quotas
 from cloud_node.runner import ModelRunner
 from cloud_node.served import Served
 from cloud_node.service import InferenceService
 from cloud_node.serving import serve
 from cloud_node.store import MemoryStore
+from cloud_node.tenant_metrics import watch_tenants
 from cloud_node.watching import watch_cache, watch_engines, watch_prefixes, watch_service, watch_store
 from splitmodel.loading import Checkpoint
 from wire.errors import BadInput
@@ -71,6 +74,7 @@ class CloudServer:
 
     def __init__(self, config: CloudConfig, models: Sequence[Ready]) -> None:
         self._config = config
+        self._entrance = Entrance(config.identity)
         version = metadata.version("cleave")
         self.metrics = Metrics(
             *(Build(version, model.served.name, model.device, model.dtype) for model in models)
@@ -85,10 +89,13 @@ class CloudServer:
             model.served.name: Hosted(model.served, self._flights[model.served.name]) for model in models
         }
         self._indexes = _indexes(config, models)
-        host = Host(hosted, config.bounds, version, cache, self._indexes, self.metrics)
-        self._service = InferenceService(host, [BundleFiles(model.bundle, model.served) for model in models])
+        quotas = Quotas()
+        host = Host(hosted, config.bounds, version, cache, self._indexes, self.metrics, quotas)
+        bundles = [BundleFiles(model.bundle, model.served) for model in models]
+        self._service = InferenceService(host, bundles, config.max_detached)
         watch_engines(self.metrics, self._engines)
         watch_service(self.metrics, self._service)
+        watch_tenants(self.metrics, quotas, self._entrance)
         watch_cache(self.metrics, cache, list(self._flights.values()))
         watch_prefixes(
             self.metrics,
@@ -98,7 +105,9 @@ class CloudServer:
             watch_store(self.metrics, store)
         self._health = health.aio.HealthServicer()
         # Without the second option another process could listen on the same port, and take half of the calls.
-        self._server = grpc.aio.server(options=[*grpc_options(), ("grpc.so_reuseport", 0)])
+        self._server = grpc.aio.server(
+            interceptors=self._entrance.interceptors, options=[*grpc_options(), ("grpc.so_reuseport", 0)]
+        )
         pb_grpc.add_InferenceServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -110,10 +119,7 @@ class CloudServer:
     async def start(self) -> str:
         """Listens; returns the address with its actual port. Raises BadInput where the address is taken."""
         host, _, _ = self._config.listen.rpartition(":")
-        try:
-            port = self._server.add_insecure_port(self._config.listen)
-        except RuntimeError as error:
-            raise BadInput(f"cannot listen on {self._config.listen}; is the address taken?") from error
+        port = self._entrance.open(self._server, self._config.listen)
         if self._config.metrics_listen:
             self._endpoint = MetricsEndpoint(self.metrics, self._config.metrics_listen)
             self.metrics_address = self._endpoint.address
@@ -134,6 +140,8 @@ class CloudServer:
     async def stop(self, grace_s: float = 0.0) -> None:
         """Ends every stream and the engines."""
         await self._server.stop(grace_s)
+        await self._entrance.close()
+        self._service.requests.close()
         for engine in self._engines.values():
             await engine.close()
         for flights in self._flights.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +21,25 @@ UNLIMITED = TenantLimits()
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """`name` is in every key of what is kept; `share` is its weight where tenants wait for the same queue."""
+    """`name` is in every key of what is kept, and is who it is; the rest may change while its requests run.
+
+    `share` is its weight where tenants wait for the same queue.
+    """
 
     name: str
-    share: float = 1.0
-    limits: TenantLimits = UNLIMITED
-    sees_metrics: bool = False  # an operator: the metrics tell of everybody's traffic
+    share: float = field(default=1.0, compare=False)
+    limits: TenantLimits = field(default=UNLIMITED, compare=False)
+    # Of an operator: the metrics tell of everybody's traffic.
+    sees_metrics: bool = field(default=False, compare=False)
 
 
 # Of a cloud that asks nobody who they are.
 ANYBODY = Tenant("", sees_metrics=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end of a stream. An edge that names itself may go on with its requests on another one."""
+
+    tenant: Tenant = ANYBODY
+    edge_id: str = ""
