@@ -107,7 +107,7 @@ class DiskIndexes:
         own, most = self._num_items_of(tenant), tenant.limits.index_items
         if most and own + more > most:
             raise LimitReached(
-                f"tenant {tenant.name} keeps {own:,} items in its indexes, and its limit is {most:,}; ask for a higher one"
+                f"tenant {tenant.name} keeps {own:,} items in its indexes, and may keep {most:,}; ask for more room"
             )
 
     def _num_items_of(self, tenant: Tenant) -> int:

@@ -11,9 +11,12 @@ def host_of(address: str) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine can be at that address; a name other than localhost may be anywhere."""
-    host = host_of(address).lower()
-    if host == "localhost":
+    """Whether only this machine can be at that address, or at all of several with commas; a name may be anywhere."""
+    return all(_is_loopback(host_of(one.strip())) for one in address.split(","))
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
         return True
     try:
         return ip_address(host).is_loopback
