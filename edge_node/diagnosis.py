@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
+from dataclasses import dataclass
 
 from edge_node.credentials import Credentials
 from wire.addresses import host_of
@@ -14,14 +14,21 @@ _LIMIT_S = 2.0
 
 # OpenSSL's codes of a certificate that does not hold (X509_V_ERR_*).
 _NOT_YET, _EXPIRED, _WRONG_NAME, _WRONG_ADDRESS = 9, 10, 62, 64
-# What a server ends a connection with when it does not take the device's certificate.
-_ALERTS = {
-    "CERTIFICATE_REQUIRED": "asks for this device's certificate; give --cert and --key",
-    "UNKNOWN_CA": "does not know who signed this device's certificate; use one that its authority signed",
-    "CERTIFICATE_EXPIRED": "finds this device's certificate expired; renew it",
-    "BAD_CERTIFICATE": "does not take this device's certificate; use one that its authority signed",
-    "CERTIFICATE_UNKNOWN": "does not take this device's certificate; use one that its authority signed",
-}
+
+
+@dataclass(frozen=True, slots=True)
+class _Met:
+    """What came of connecting: a handshake that failed, or one that was followed by nothing."""
+
+    failure: Exception | None = None
+    is_closed: bool = False  # by the other side, where it should have said its first words
+
+    @property
+    def is_tls(self) -> bool:
+        """Whoever shakes hands, or ends it with an alert, speaks TLS."""
+        return self.failure is None or (
+            isinstance(self.failure, ssl.SSLError) and "ALERT" in (self.failure.reason or "")
+        )
 
 
 async def why_unreachable(address: str, credentials: Credentials) -> CleaveError | None:
@@ -34,16 +41,11 @@ async def why_unreachable(address: str, credentials: Credentials) -> CleaveError
     except CleaveError as error:
         return error
     context.set_alpn_protocols(["h2"])
-    name = credentials.server_name or host_of(address)
-    failure = await _handshake(address, context, name)
-    if not uses_tls:
-        # Whoever sends an alert, or shakes hands, speaks TLS.
-        speaks_tls = failure is None or (
-            isinstance(failure, ssl.SSLError) and "ALERT" in (failure.reason or "")
-        )
-        told = f"{address} speaks TLS only; say whose certificate it shows (--ca FILE, or --ca system)"
-        return Unavailable(told) if speaks_tls else None
-    return _explain(address, failure)
+    met = await _meet(address, context, credentials.server_name or host_of(address))
+    if uses_tls:
+        return _explain(address, met, has_certificate=credentials.cert is not None)
+    told = f"{address} speaks TLS only; say whose certificate it shows (--ca FILE, or --ca system)"
+    return Unavailable(told) if met.is_tls else None
 
 
 def _any_certificate() -> ssl.SSLContext:
@@ -54,35 +56,38 @@ def _any_certificate() -> ssl.SSLContext:
     return context
 
 
-async def _handshake(address: str, context: ssl.SSLContext, name: str) -> Exception | None:
-    """How it fails; None where it does not."""
+async def _meet(address: str, context: ssl.SSLContext, name: str) -> _Met:
     host, port = host_of(address), int(address.rpartition(":")[2])
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(_LIMIT_S):
             reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=name)
             # In TLS 1.3 a server looks at the client's certificate after its own handshake is over.
-            await reader.read(1)
-    except (OSError, TimeoutError) as error:  # ssl.SSLError is one
-        return error
+            return _Met(is_closed=not await reader.read(1))
+    except ssl.SSLError as error:
+        return _Met(error)
+    except (OSError, TimeoutError) as error:
+        return _Met(error) if writer is None else _Met(is_closed=isinstance(error, ConnectionError))
     finally:
         if writer is not None:
-            with contextlib.suppress(OSError):
-                writer.transport.abort()
-    return None
+            writer.transport.abort()
 
 
-def _explain(address: str, failure: Exception | None) -> CleaveError | None:
-    if isinstance(failure, ssl.SSLCertVerificationError):
-        return Unavailable(f"{address} {_of_certificate(failure)}")
-    if isinstance(failure, ssl.SSLError):
-        reason = failure.reason or ""
-        for alert, told in _ALERTS.items():
-            if alert in reason:
-                return Denied(f"{address} {told}")
+def _explain(address: str, met: _Met, *, has_certificate: bool) -> CleaveError | None:
+    reason = met.failure.reason or "" if isinstance(met.failure, ssl.SSLError) else ""
+    if met.is_closed or ("ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)):
+        if has_certificate:
+            told = "does not take this device's certificate; use one that its authority signed and that holds today"
+        else:
+            told = "asks for this device's certificate; give --cert and --key"
+        return Denied(f"{address} {told}")
+    if isinstance(met.failure, ssl.SSLCertVerificationError):
+        return Unavailable(f"{address} {_of_certificate(met.failure)}")
+    if isinstance(met.failure, ssl.SSLError):
+        told = reason.lower().replace("_", " ") or "no reason given"
         return Unavailable(
-            f"{address} speaks no TLS that this device understands ({reason.lower().replace('_', ' ')}), and nothing "
-            "was sent; start the cloud with --tls-cert, or check the port"
+            f"{address} speaks no TLS that this device understands ({told}), and nothing was sent; start the cloud "
+            "with --tls-cert, or check the port"
         )
     return None
 
