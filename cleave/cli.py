@@ -144,8 +144,8 @@ def ask(
     ask_and_print(
         cloud, question, image or [], sound or [], timeout_s=timeout_s, as_json=as_json,
         credentials=shown(token_file, ca, cert, key), model=model, split=split, codec=codec, language=language,
-        task=task, max_new_tokens=max_tokens, min_new_tokens=min_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
-        min_p=min_p, repetition_penalty=repetition_penalty, seed=seed, stop=stop or (), priority=priority,
+        task=task, max_new_tokens=max_tokens, min_new_tokens=min_tokens, temperature=temperature, top_k=top_k,
+        top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty, seed=seed, stop=stop or (), priority=priority,
         deadline_s=deadline_s,
     )  # fmt: skip
 

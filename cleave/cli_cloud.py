@@ -63,8 +63,12 @@ def cloud(
 
         cleave cloud --model default --listen 0.0.0.0:50051 --tokens tokens.toml --tls-cert a.pem --tls-key a.key
     """
-    from cleave.serving import serve_cloud
     from cloud_node.identity import Identity
+
+    identity = Identity(tls_cert, tls_key, client_ca, tokens, trust_network)
+    identity.require_safe(listen)  # before what takes long is even imported
+
+    from cleave.serving import serve_cloud
 
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
@@ -90,5 +94,5 @@ def cloud(
         default_deadline_s=deadline_s,
         drain_s=drain_s,
         metrics_listen=metrics_listen,
-        identity=Identity(tls_cert, tls_key, client_ca, tokens, trust_network),
+        identity=identity,
     )

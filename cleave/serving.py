@@ -13,6 +13,7 @@ import platformdirs
 from cleave.assets import resolve_model
 from cleave.terminal import progress_bars
 from cloud_node.config import CloudConfig
+from cloud_node.entrance import Entrance
 from cloud_node.server import Source, run
 from cloud_node.serving import open_bundle
 from edge_node.preprocess import preprocess
@@ -37,6 +38,7 @@ def serve_cloud(
     device = find_device(settings.pop("device", "cpu"))
     config = CloudConfig(device=device, **settings)
     dtype = find_dtype(config.dtype)
+    Entrance(config.identity)  # says what it cannot use before a model is loaded
     for bundle in bundles:
         open_bundle(bundle)
     sources: list[Source] = []

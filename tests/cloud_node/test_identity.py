@@ -181,7 +181,7 @@ def test_limits_of_a_tenant_are_told_with_when_to_come_back(
 def test_an_upload_over_its_rate_is_read_later_and_not_failed(
     served: Served, bundle: Path, tmp_path: Path
 ) -> None:
-    size = served.manifest.chains[0].boundary(1, 0)[0].num_bytes
+    size = sum(spec.num_bytes for spec in served.manifest.chains[0].boundary(1, 0))
     tokens = TokenFile(tmp_path / "t", acme={"bytes_per_s": 2 * size})
 
     async def run() -> None:
