@@ -17,6 +17,10 @@ from wire.errors import BadInput
 
 _log = logging.getLogger(__name__)
 
+# Strangers may connect before anybody asks who they are: who says nothing is let go, and so is who calls nothing.
+HANDSHAKE_S = 10.0
+CONNECTION_IDLE_S = 300.0
+
 
 class Entrance:
     """Of one server. Files are read when it is made: a cloud that nobody could call does not start."""
@@ -33,6 +37,14 @@ class Entrance:
     @property
     def interceptors(self) -> list[Guard]:
         return [Guard(self.callers)] if self._identity.asks else []
+
+    @property
+    def options(self) -> list[tuple[str, int]]:
+        """The server's, for connections that nobody has vouched for."""
+        return [
+            ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_S * 1000)),
+            ("grpc.max_connection_idle_ms", int(CONNECTION_IDLE_S * 1000)),
+        ]
 
     @property
     def certificate_expires_s(self) -> float | None:

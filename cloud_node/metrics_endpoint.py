@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from threading import Thread
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import start_http_server
 
 from cloud_node.metrics import Metrics
+from wire.addresses import is_loopback
 from wire.errors import BadInput
+
+_log = logging.getLogger(__name__)
 
 
 class MetricsEndpoint:
     """Listens on exactly that host, in a thread; raises BadInput where it cannot. Port 0 takes a free one.
 
-    It has no authentication, and tells no user's data: numbers, the model's name, and the version.
+    It has no authentication, and tells no user's data: numbers, names of models and tenants, and the version.
     """
 
     def __init__(self, metrics: Metrics, listen: str) -> None:
@@ -32,6 +36,11 @@ class MetricsEndpoint:
                 "this machine?"
             ) from error
         self.address = f"{host}:{self._server.server_port}"
+        if not is_loopback(listen):
+            _log.warning(
+                "metrics are told to whoever reaches %s, without asking who they are; let only Prometheus reach it",
+                self.address,
+            )
 
     async def close(self) -> None:
         await asyncio.to_thread(self._close)

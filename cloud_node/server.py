@@ -106,7 +106,8 @@ class CloudServer:
         self._health = health.aio.HealthServicer()
         # Without the second option another process could listen on the same port, and take half of the calls.
         self._server = grpc.aio.server(
-            interceptors=self._entrance.interceptors, options=[*grpc_options(), ("grpc.so_reuseport", 0)]
+            interceptors=self._entrance.interceptors,
+            options=[*grpc_options(), *self._entrance.options, ("grpc.so_reuseport", 0)],
         )
         pb_grpc.add_InferenceServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

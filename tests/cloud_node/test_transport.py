@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import grpc
 import pytest
 from cryptography import x509
 
+from cloud_node import entrance
 from cloud_node.identity import Identity
 from cloud_node.served import Served
 from cloud_node.server import CloudServer
@@ -114,6 +116,32 @@ def test_certificates_that_cannot_be_used_are_one_sentence_at_the_start(
     ):
         with pytest.raises(BadInput, match=sentence):
             watch_certificates(Identity(tls_cert=cert, tls_key=key, client_ca=ca))
+
+
+@pytest.mark.parametrize("has_tls", [True, False])
+@pytest.mark.parametrize("first", [b"", b"PRI * HTTP/2.0\r\n"])
+def test_who_connects_and_says_nothing_is_let_go(
+    served: Served,
+    bundle: Path,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    has_tls: bool,
+    first: bytes,
+) -> None:
+    own = authority.pair("silent")
+    monkeypatch.setattr(entrance, "HANDSHAKE_S", 0.2)
+
+    async def run() -> None:
+        identity = Identity(tls_cert=own.cert, tls_key=own.key) if has_tls else Identity()
+        async with cloud(served, bundle, FakeRunner(), identity=identity) as server:
+            host, _, port = server.address.rpartition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(first)
+            with contextlib.suppress(ConnectionError):
+                await reader.read()  # until the other side closes
+            writer.close()
+
+    settle(run())
 
 
 def test_garbage_on_the_secure_port_harms_nobody(served: Served, bundle: Path, authority: Authority) -> None:
