@@ -100,11 +100,12 @@ class Quotas:
     def admit(self, tenant: Tenant, now_s: float) -> None:
         """Counts a request, unless a limit speaks against it; of several, the one that takes longest is told."""
         usage = self._of(tenant, now_s)
-        wait_s, limit, told = max(_waits(usage, now_s), default=(0.0, "", ""))
+        wait_s, limit = max(_waits(usage, now_s), default=(0.0, ""))
         if wait_s > 0:
             usage.refused[limit] += 1
+            most, unit = getattr(usage.limits, limit), limit.removesuffix("_per_s")
             raise LimitReached(
-                f"tenant {tenant.name} has reached its limit of {told}; come back in {wait_s:.2g} s",
+                f"tenant {tenant.name} has reached its limit of {most:,g} {unit}/s; come back in {wait_s:.2g} s",
                 retry_after_s=wait_s,
             )
         usage.counts["requests"] += 1
@@ -158,19 +159,16 @@ class Quotas:
                 del self._usage[idle]
 
 
-def _waits(usage: _Usage, now_s: float) -> Iterator[tuple[float, str, str]]:
-    """Seconds until each limit lets a request in, its name, and itself in words."""
-    limits = usage.limits
+def _waits(usage: _Usage, now_s: float) -> Iterator[tuple[float, str]]:
+    """Seconds until each limit lets a request in, and its name among the tenant's."""
     if usage.requests is not None:
-        told = f"{limits.requests_per_s:g} requests/s"
-        yield usage.requests.wait_s(1, now_s), "requests_per_s", told
+        yield usage.requests.wait_s(1, now_s), "requests_per_s"
     if usage.tokens is not None:
-        yield usage.tokens.wait_s(1, now_s), "tokens_per_s", f"{limits.tokens_per_s:g} tokens/s"
+        yield usage.tokens.wait_s(1, now_s), "tokens_per_s"
     if usage.received is not None:
         # Uploads wait by themselves up to the longest pause; only beyond it there is no place for one more.
         owed_s = usage.received.wait_s(0, now_s)
-        wait_s = owed_s - MAX_PAUSE_S if owed_s > MAX_PAUSE_S else 0.0
-        yield wait_s, "bytes_per_s", f"{limits.bytes_per_s:,.0f} bytes/s"
+        yield (owed_s - MAX_PAUSE_S if owed_s > MAX_PAUSE_S else 0.0), "bytes_per_s"
 
 
 def _bucket(rate: float, least: float, now_s: float) -> Bucket | None:
