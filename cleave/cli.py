@@ -13,6 +13,7 @@ import cleave.environment  # noqa: F401
 from cleave.cli_cloud import cloud
 from cleave.cli_device import index, listen, search
 from cleave.cli_doctor import doctor
+from cleave.cli_health import health
 from cleave.cli_token import token
 from cleave.options import (
     AsJson,
@@ -241,7 +242,7 @@ def bench(
 
 
 app.add_typer(token, name="token")
-for command in (cloud, listen, index, search, doctor):
+for command in (cloud, listen, index, search, doctor, health):
     app.command()(command)
 
 

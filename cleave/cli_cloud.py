@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-
 from cleave.options import (
     Bundles,
     CacheMb,
@@ -27,6 +24,7 @@ from cleave.options import (
     TailBatch,
 )
 from cleave.options_identity import ClientCa, TlsCert, TlsKey, Tokens, TrustNetwork
+from cleave.options_seen import LogFormat, LogLevel, Otlp
 
 
 def cloud(
@@ -54,6 +52,9 @@ def cloud(
     client_ca: ClientCa = None,
     tokens: Tokens = None,
     trust_network: TrustNetwork = False,
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "info",
+    otlp: Otlp = None,
 ) -> None:
     """Serve the tail, the fusion and the decoder of one model, or several, to edge nodes; SIGTERM drains.
 
@@ -69,15 +70,14 @@ def cloud(
     identity.require_safe(listen)  # before what takes long is even imported
 
     from cleave.serving import serve_cloud
+    from cloud_node.log_lines import start_logging
 
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    logging.getLogger("cloud_node").setLevel(logging.INFO)
+    start_logging(log_format, log_level)
     serve_cloud(
         model,
         bundle or (),
         name or (),
+        otlp,
         listen=listen,
         index_dir=index_dir,
         device=device,

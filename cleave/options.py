@@ -12,7 +12,9 @@ from wire.limits import MAX_PRIORITY
 Model = Annotated[
     str, typer.Option("--model", help="A Hugging Face checkpoint directory, a hub id, or 'default'.")
 ]
-Cloud = Annotated[str, typer.Option("--cloud", help="The cloud node's address, host:port.")]
+Cloud = Annotated[
+    str, typer.Option("--cloud", envvar="CLEAVE_CLOUD", help="The cloud node's address, host:port.")
+]
 Timeout = Annotated[
     float, typer.Option("--timeout", min=0.1, help="Seconds to wait until the cloud can be reached.")
 ]

@@ -10,6 +10,7 @@ from cloud_node.flights import Flights
 from cloud_node.metrics import Metrics
 from cloud_node.quotas import Quotas
 from cloud_node.served import Bounds, Served
+from cloud_node.spans import NoSpans, Spans
 from cloud_node.vectors import VectorIndexes
 from wire.errors import UnknownModel
 
@@ -32,6 +33,7 @@ class Host:
     cache: Cache
     indexes: VectorIndexes | None = None  # where the operator gave a folder for them
     metrics: Metrics = field(default_factory=Metrics)
+    spans: Spans = field(default_factory=NoSpans)
     quotas: Quotas = field(default_factory=Quotas)
 
     def find(self, name: str) -> Hosted:

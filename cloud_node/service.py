@@ -16,7 +16,7 @@ from cloud_node.requests import OpenRequests
 from cloud_node.statuses import abort
 from cloud_node.stream import EdgeStream
 from cloud_node.tenants import Tenant
-from wire.errors import Denied, Unavailable
+from wire.errors import CleaveError, Denied, ErrorCode, Unavailable
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
@@ -41,13 +41,16 @@ class InferenceService(pb_grpc.InferenceServicer):
         for stream in self._streams:
             stream.go_away(reason, drain_s)
 
-    async def finish(self, timeout_s: float) -> None:
-        """Waits until no stream has an open request, at most that long; then ends the streams, and all that is open."""
+    async def wait_idle(self, timeout_s: float) -> None:
+        """Waits until no stream has an open request, at most that long."""
         waiting = [asyncio.ensure_future(stream.idle.wait()) for stream in self._streams]
         if waiting:
             _, late = await asyncio.wait(waiting, timeout=timeout_s)
             for task in late:
                 task.cancel()
+
+    def finish(self) -> None:
+        """Ends the streams, and all that is open."""
         for stream in self._streams:
             stream.finish(
                 Unavailable("the cloud closed before the answer was whole; ask again", retry_after_s=5.0)
@@ -56,13 +59,18 @@ class InferenceService(pb_grpc.InferenceServicer):
 
     async def Stream(self, request_iterator: AsyncIterator[pb.Up], context: Any) -> AsyncIterator[pb.Down]:
         caller = CALLER.get()
+        outcome = "cancelled"  # where the edge goes without a word, or its connection is lost
         try:
             with self._host.quotas.stream(caller.tenant(), time.monotonic()), self._opened(caller) as stream:
                 async with aclosing(stream.run(request_iterator)) as messages:
                     async for down in messages:
                         yield down
+            outcome = "ok"
         except Exception as error:
+            outcome = (error.code if isinstance(error, CleaveError) else ErrorCode.INTERNAL).name.lower()
             await abort(context, error)
+        finally:
+            self._host.metrics.stream_ended(outcome)
 
     @contextmanager
     def _opened(self, caller: Caller) -> Iterator[EdgeStream]:
