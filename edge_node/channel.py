@@ -20,18 +20,22 @@ def open_channel(address: str, credentials: Credentials, target: str = "") -> gr
 
     A token never leaves this machine unencrypted. Raises BadInput where a file of the credentials cannot be used.
     """
-    options: list[tuple[str, Any]] = grpc_channel_options()
+    secure, options = security_of(address, credentials)
+    options = [*grpc_channel_options(), *options]
+    if secure is None:
+        return grpc.aio.insecure_channel(target or address, options=options)
+    return grpc.aio.secure_channel(target or address, secure, options=options)
+
+
+def security_of(address: str, credentials: Credentials) -> tuple[Any, list[tuple[str, Any]]]:
+    """gRPC's credentials of a channel, None for a plain one, and the options that go with it."""
     if not credentials.uses_tls(address):
         # A proxy of the environment would get what is meant for this machine.
-        if is_loopback(address):
-            options.append(("grpc.enable_http_proxy", 0))
-        return grpc.aio.insecure_channel(target or address, options=options)
+        return None, [("grpc.enable_http_proxy", 0)] if is_loopback(address) else []
     ca, key, cert = credentials.pem()
-    if credentials.server_name:
-        options.append(("grpc.ssl_target_name_override", credentials.server_name))
-    return grpc.aio.secure_channel(
-        target or address, grpc.ssl_channel_credentials(ca, key, cert), options=options
-    )
+    name = credentials.server_name
+    options = [("grpc.ssl_target_name_override", name)] if name else []
+    return grpc.ssl_channel_credentials(ca, key, cert), options
 
 
 def open_stub(channel: grpc.aio.Channel, credentials: Credentials) -> pb_grpc.InferenceStub:
