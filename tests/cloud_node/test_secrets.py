@@ -115,7 +115,7 @@ def test_bugs_of_our_own_tell_no_secret(
                     await t.welcomed()
                     await t.say(open=opening(served, SECRET))
                     await t.hear("failed", "r1")
-            (bundle / "stages/image/000.onnx").unlink()
+            monkeypatch.setattr(BundleFiles, "parts", broken)
             async with channel(server.address) as made:
                 request = pb.FetchBundleRequest(
                     bundle_digest=served.bundle_digest, path="stages/image/000.onnx"
