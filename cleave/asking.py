@@ -23,6 +23,7 @@ from cleave.terminal import printable
 from edge_node.blocking import EdgeNode
 from edge_node.bundle_store import MANIFEST
 from edge_node.bundle_store import Progress as FetchProgress
+from edge_node.credentials import Credentials
 from edge_node.report import AnswerReport, InputReport
 
 # What the media are called that an input would be sent as without a head.
@@ -37,10 +38,14 @@ def ask_and_print(
     *,
     timeout_s: float,
     as_json: bool,
+    credentials: Credentials,
     **options: Any,
 ) -> None:
     """Prints the answer as it comes, and what it cost to standard error; or one JSON object at its end."""
-    with _fetch_bar() as progress, EdgeNode(cloud, progress=progress, connect_timeout_s=timeout_s) as edge:
+    with (
+        _fetch_bar() as progress,
+        EdgeNode(cloud, progress=progress, connect_timeout_s=timeout_s, credentials=credentials) as edge,
+    ):
         # A process that has just started remembers no input, and the cloud may.
         answer = edge.ask(question, images=images, sounds=sounds, hash_first=True, **options)
         for text in answer:

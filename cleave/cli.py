@@ -14,6 +14,7 @@ from cleave.cli_cloud import cloud
 from cleave.cli_device import index, listen, search
 from cleave.cli_doctor import doctor
 from cleave.cli_health import health
+from cleave.cli_token import token
 from cleave.options import (
     AsJson,
     Cloud,
@@ -39,6 +40,7 @@ from cleave.options import (
     TopK,
     TopP,
 )
+from cleave.options_identity import Ca, Cert, Key, TokenFile, shown
 from wire.errors import CleaveError
 
 app = typer.Typer(
@@ -128,6 +130,10 @@ def ask(
     priority: Priority = 0,
     deadline_s: Deadline = None,
     timeout_s: Timeout = 10.0,
+    token_file: TokenFile = None,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask about pictures and sounds: heads here, tails and decoder in the cloud. Needs only the cloud's address.
@@ -137,20 +143,30 @@ def ask(
     from cleave.asking import ask_and_print
 
     ask_and_print(
-        cloud, question, image or [], sound or [], timeout_s=timeout_s, as_json=as_json, model=model, split=split,
-        codec=codec, language=language, task=task,
-        max_new_tokens=max_tokens, min_new_tokens=min_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
-        min_p=min_p, repetition_penalty=repetition_penalty, seed=seed, stop=stop or (), priority=priority,
+        cloud, question, image or [], sound or [], timeout_s=timeout_s, as_json=as_json,
+        credentials=shown(token_file, ca, cert, key), model=model, split=split, codec=codec, language=language,
+        task=task, max_new_tokens=max_tokens, min_new_tokens=min_tokens, temperature=temperature, top_k=top_k,
+        top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty, seed=seed, stop=stop or (), priority=priority,
         deadline_s=deadline_s,
     )  # fmt: skip
 
 
 @app.command()
-def describe(cloud: Cloud, timeout_s: Timeout = 10.0, as_json: AsJson = False) -> None:
+def describe(
+    cloud: Cloud,
+    timeout_s: Timeout = 10.0,
+    token_file: TokenFile = None,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
     """Show a cloud's models, split points with labels and sizes, codecs and limits."""
     from cleave.describing import describe_and_print
 
-    describe_and_print(cloud, timeout_s=timeout_s, as_json=as_json)
+    describe_and_print(
+        cloud, timeout_s=timeout_s, as_json=as_json, credentials=shown(token_file, ca, cert, key)
+    )
 
 
 @app.command()
@@ -161,6 +177,10 @@ def top(
         bool, typer.Option("--once", help="Watch for one interval, print one table, and end.")
     ] = False,
     timeout_s: Timeout = 10.0,
+    token_file: TokenFile = None,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per interval and nothing else.")
     ] = False,
@@ -175,7 +195,14 @@ def top(
     """
     from cleave.top import top_and_print
 
-    top_and_print(cloud, interval_s=interval, once=once, timeout_s=timeout_s, as_json=as_json)
+    top_and_print(
+        cloud,
+        interval_s=interval,
+        once=once,
+        timeout_s=timeout_s,
+        as_json=as_json,
+        credentials=shown(token_file, ca, cert, key),
+    )
 
 
 @app.command()
@@ -214,6 +241,7 @@ def bench(
         raise typer.Exit(1)
 
 
+app.add_typer(token, name="token")
 for command in (cloud, listen, index, search, doctor, health):
     app.command()(command)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cleave.options import AsJson, Cloud, Language, ServedModel, Task, Timeout
+from cleave.options_identity import Ca, Cert, Key, TokenFile, shown
 
 Split = Annotated[int | None, typer.Option(help="Split point; the bundle's default without it.")]
 Codec = Annotated[
@@ -30,6 +31,10 @@ def listen(
     split: Split = None,
     codec: Codec = None,
     timeout_s: Timeout = 10.0,
+    token_file: TokenFile = None,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Hear speech while it is spoken: features go up as it comes, the text is revised, then final.
@@ -42,7 +47,8 @@ def listen(
 
     listen_and_print(
         cloud, sound, rate_hz=rate, realtime=realtime, every_s=every, timeout_s=timeout_s, as_json=as_json,
-        model=model, split=split, codec=codec, language=language, task=task,
+        credentials=shown(token_file, ca, cert, key), model=model, split=split, codec=codec, language=language,
+        task=task,
     )  # fmt: skip
 
 
@@ -54,6 +60,10 @@ def index(
     split: Split = None,
     codec: Codec = None,
     timeout_s: Timeout = 10.0,
+    token_file: TokenFile = None,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Add pictures to an index on the cloud, from features that this device computes; the files stay here.
@@ -63,7 +73,15 @@ def index(
     from cleave.retrieval import index_and_print
 
     options = {"model": model, "split": split, "codec": codec}
-    if not index_and_print(cloud, paths, name, timeout_s=timeout_s, as_json=as_json, **options):
+    if not index_and_print(
+        cloud,
+        paths,
+        name,
+        timeout_s=timeout_s,
+        as_json=as_json,
+        credentials=shown(token_file, ca, cert, key),
+        **options,
+    ):
         raise typer.Exit(1)
 
 
@@ -78,6 +96,10 @@ def search(
     split: Split = None,
     codec: Codec = None,
     timeout_s: Timeout = 10.0,
+    token_file: TokenFile = None,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Search an index by words, a picture or a sound: tokenised and encoded here, compared in the cloud.
@@ -87,6 +109,6 @@ def search(
     from cleave.retrieval import search_and_print
 
     search_and_print(
-        cloud, text, image, sound, name, num_hits, timeout_s=timeout_s, as_json=as_json, model=model, split=split,
-        codec=codec,
+        cloud, text, image, sound, name, num_hits, timeout_s=timeout_s, as_json=as_json,
+        credentials=shown(token_file, ca, cert, key), model=model, split=split, codec=codec,
     )  # fmt: skip

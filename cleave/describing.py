@@ -7,15 +7,16 @@ from typing import Any
 
 from cleave.terminal import print_table
 from edge_node.blocking import EdgeNode
+from edge_node.credentials import Credentials
 from wire.codecs import codec_name
 from wire.modality import modality_from_wire
 from wire.tensors import DType
 from wire.v1 import inference_pb2 as pb
 
 
-def describe_and_print(cloud: str, *, timeout_s: float, as_json: bool) -> None:
+def describe_and_print(cloud: str, *, timeout_s: float, as_json: bool, credentials: Credentials) -> None:
     """Prints models, split points, codecs and limits, as tables or as one JSON object."""
-    with EdgeNode(cloud, connect_timeout_s=timeout_s) as edge:
+    with EdgeNode(cloud, connect_timeout_s=timeout_s, credentials=credentials) as edge:
         reply = edge.describe()
     described = to_dict(reply)
     if as_json:

@@ -14,6 +14,7 @@ import platformdirs
 from cleave.assets import resolve_model
 from cleave.terminal import progress_bars
 from cloud_node.config import CloudConfig
+from cloud_node.entrance import Entrance
 from cloud_node.outside import Outside
 from cloud_node.server import Source, run
 from cloud_node.serving import open_bundle
@@ -65,6 +66,7 @@ def _load(
     config: CloudConfig, models: Sequence[str], bundles: Sequence[Path], names: Sequence[str]
 ) -> list[Source]:
     dtype = find_dtype(config.dtype)
+    Entrance(config.identity)  # says what it cannot use before a model is loaded
     for bundle in bundles:
         open_bundle(bundle)
     sources: list[Source] = []

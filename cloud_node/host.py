@@ -9,6 +9,7 @@ from cloud_node.cache import Cache
 from cloud_node.flights import Flights
 from cloud_node.held_bytes import MAX_HELD_BYTES, HeldBytes
 from cloud_node.metrics import Metrics
+from cloud_node.quotas import Quotas
 from cloud_node.served import Bounds, Served
 from cloud_node.spans import NoSpans, Spans
 from cloud_node.vectors import VectorIndexes
@@ -35,6 +36,7 @@ class Host:
     metrics: Metrics = field(default_factory=Metrics)
     spans: Spans = field(default_factory=NoSpans)
     held: HeldBytes = field(default_factory=lambda: HeldBytes(MAX_HELD_BYTES))
+    quotas: Quotas = field(default_factory=Quotas)
 
     def find(self, name: str) -> Hosted:
         """Raises UnknownModel, which names those that are here."""

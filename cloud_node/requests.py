@@ -59,6 +59,7 @@ class OpenRequests:
         known = self._resumable.get(key)
         if known is None:
             self._host.metrics.request_received()
+            self._host.quotas.admit(peer.tenant, time.monotonic())
             if message.HasField("resume"):
                 self._host.metrics.request_resumed(is_found=False)
         self._host.metrics.bytes_received(sum(len(item.payload) for item in message.inputs))
@@ -187,7 +188,9 @@ class OpenRequests:
             return
         match event:
             case TextDelta():
-                opened.say_delta(event, time.monotonic())
+                now_s = time.monotonic()
+                self._host.quotas.told(opened.request.tenant, event.num_tokens, now_s)
+                opened.say_delta(event, now_s)
             case Finished():
                 self._say_done(opened, event)
             case Embeddings():

@@ -22,6 +22,7 @@ from cloud_node.cache import Cache
 from cloud_node.config import CloudConfig
 from cloud_node.ending import Signals, exit_anyway_after
 from cloud_node.engine import Engine
+from cloud_node.entrance import Entrance
 from cloud_node.flights import Flights
 from cloud_node.health import Stage
 from cloud_node.held_bytes import HeldBytes
@@ -31,11 +32,13 @@ from cloud_node.load import load_of, tell_load
 from cloud_node.loop_lag import LoopLag
 from cloud_node.metrics import Build, Metrics
 from cloud_node.outside import Outside
+from cloud_node.quotas import Quotas
 from cloud_node.runner import ModelRunner
 from cloud_node.served import Served
 from cloud_node.service import InferenceService
 from cloud_node.serving import serve
 from cloud_node.store import MemoryStore
+from cloud_node.tenant_metrics import watch_tenants
 from cloud_node.watching import (
     watch_cache,
     watch_engines,
@@ -94,6 +97,7 @@ class CloudServer:
 
     def __init__(self, config: CloudConfig, models: Sequence[Ready], outside: Outside | None = None) -> None:
         self._config = config
+        self._entrance = Entrance(config.identity)
         self.outside = outside or Outside()
         version = metadata.version("cleave")
         self.metrics = Metrics(
@@ -109,14 +113,23 @@ class CloudServer:
             model.served.name: Hosted(model.served, self._flights[model.served.name]) for model in models
         }
         self._indexes = _indexes(config, models)
-        held = HeldBytes(config.max_held_bytes)
+        quotas, held = Quotas(), HeldBytes(config.max_held_bytes)
         host = Host(
-            hosted, config.bounds, version, cache, self._indexes, self.metrics, self.outside.spans, held
+            models=hosted,
+            bounds=config.bounds,
+            server_version=version,
+            cache=cache,
+            indexes=self._indexes,
+            metrics=self.metrics,
+            spans=self.outside.spans,
+            held=held,
+            quotas=quotas,
         )
         bundles = [BundleFiles(model.bundle, model.served) for model in models]
         self._service = InferenceService(host, bundles, config.max_detached, config.max_streams)
         watch_engines(self.metrics, self._engines)
         watch_service(self.metrics, self._service)
+        watch_tenants(self.metrics, quotas, self._entrance)
         watch_health(self.metrics, self.outside.health)
         watch_cache(self.metrics, cache, list(self._flights.values()))
         watch_prefixes(
@@ -126,7 +139,9 @@ class CloudServer:
         if store is not None:
             watch_store(self.metrics, store)
         self._grpc_health = grpc_health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=server_options())
+        self._server = grpc.aio.server(
+            interceptors=self._entrance.interceptors, options=[*server_options(), *self._entrance.options]
+        )
         pb_grpc.add_InferenceServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._grpc_health, self._server)
         names = (SERVICE_NAME, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -139,10 +154,7 @@ class CloudServer:
     async def start(self) -> str:
         """Listens; returns the address with its actual port. Raises BadInput where the address is taken."""
         host, _, _ = self._config.listen.rpartition(":")
-        try:
-            port = self._server.add_insecure_port(self._config.listen)
-        except RuntimeError as error:
-            raise BadInput(f"cannot listen on {self._config.listen}; is the address taken?") from error
+        port = self._entrance.open(self._server, self._config.listen)
         self.outside.listen(self._config.metrics_listen)
         if self.outside.endpoint is not None:
             self.outside.endpoint.show(self.metrics)
@@ -179,6 +191,7 @@ class CloudServer:
         if self._lag is not None:
             self._lag.close()
         await self._server.stop(grace_s)
+        await self._entrance.close()
         self._service.requests.close()
         if self._telling is not None:
             self._telling.cancel()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_node.answer import AsyncAnswer, texts_of
 from edge_node.bundle_store import BundleStore, Progress, default_folder
+from edge_node.credentials import Credentials
 from edge_node.encoding import Encoded, Encoder
 from edge_node.given import SoundSource
 from edge_node.hearing import Speech, hear, pieces, read_recording, sound_rate
@@ -67,7 +68,7 @@ class AsyncEdgeNode:
 
     `bundles` is the folder to keep bundles in ($CLEAVE_CACHE or the user's cache by default); `num_threads`
     bounds a head's threads (0: all cores); `memory_bytes` of coded features are kept for further questions
-    about the same inputs; `progress` hears of files being fetched.
+    about the same inputs; `progress` hears of files being fetched; `credentials` are the environment's by default.
     """
 
     def __init__(
@@ -79,12 +80,14 @@ class AsyncEdgeNode:
         memory_bytes: int = DEFAULT_BYTES,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         progress: Progress | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         host, _, port = cloud.rpartition(":")
         if not host or not port.isdigit():
             raise BadInput(f"{cloud!r} is no address; give host:port, such as 127.0.0.1:50051")
         self._address = cloud
         self._timeout_s = connect_timeout_s
+        self._credentials = Credentials.from_environment() if credentials is None else credentials
         store = BundleStore(bundles or default_folder(), progress)
         self._models = Models(store, num_threads)
         self._encoder = Encoder(store, FeatureMemory(memory_bytes))
@@ -279,7 +282,7 @@ class AsyncEdgeNode:
 
     def _cloud(self) -> CloudLink:
         if self._link is None:
-            self._link = CloudLink(self._address, self._timeout_s)
+            self._link = CloudLink(self._address, self._timeout_s, credentials=self._credentials)
         return self._link
 
 
