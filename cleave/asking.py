@@ -24,6 +24,7 @@ from edge_node.blocking import EdgeNode
 from edge_node.bundle_store import MANIFEST
 from edge_node.bundle_store import Progress as FetchProgress
 from edge_node.report import AnswerReport, InputReport
+from edge_node.trust import BundleTrust
 
 # What the media are called that an input would be sent as without a head.
 _MEDIA_NAMES = {"jpeg:90": "JPEG", "opus:24": "Opus", "utf-8": "UTF-8"}
@@ -35,12 +36,14 @@ def ask_and_print(
     images: Sequence[Path],
     sounds: Sequence[Path],
     *,
+    trust: BundleTrust,
     timeout_s: float,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Prints the answer as it comes, and what it cost to standard error; or one JSON object at its end."""
-    with _fetch_bar() as progress, EdgeNode(cloud, progress=progress, connect_timeout_s=timeout_s) as edge:
+    node: dict[str, Any] = {"connect_timeout_s": timeout_s, "trust": trust}
+    with _fetch_bar() as progress, EdgeNode(cloud, progress=progress, **node) as edge:
         # A process that has just started remembers no input, and the cloud may.
         answer = edge.ask(question, images=images, sounds=sounds, hash_first=True, **options)
         for text in answer:

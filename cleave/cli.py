@@ -13,6 +13,7 @@ import cleave.environment  # noqa: F401
 from cleave.cli_cloud import cloud
 from cleave.cli_device import index, listen, search
 from cleave.cli_doctor import doctor
+from cleave.cli_trust import keygen, sign, trust
 from cleave.options import (
     AsJson,
     Cloud,
@@ -38,6 +39,7 @@ from cleave.options import (
     TopK,
     TopP,
 )
+from cleave.options_trust import AcceptBundles, BundleKeys, RefuseBundles, bundle_trust
 from wire.errors import CleaveError
 
 app = typer.Typer(
@@ -126,6 +128,9 @@ def ask(
     task: Task = None,
     priority: Priority = 0,
     deadline_s: Deadline = None,
+    bundle_key: BundleKeys = None,
+    accept_bundle: AcceptBundles = None,
+    refuse_bundle: RefuseBundles = None,
     timeout_s: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
@@ -136,7 +141,8 @@ def ask(
     from cleave.asking import ask_and_print
 
     ask_and_print(
-        cloud, question, image or [], sound or [], timeout_s=timeout_s, as_json=as_json, model=model, split=split,
+        cloud, question, image or [], sound or [], trust=bundle_trust(bundle_key, accept_bundle, refuse_bundle),
+        timeout_s=timeout_s, as_json=as_json, model=model, split=split,
         codec=codec, language=language, task=task,
         max_new_tokens=max_tokens, min_new_tokens=min_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
         min_p=min_p, repetition_penalty=repetition_penalty, seed=seed, stop=stop or (), priority=priority,
@@ -213,8 +219,9 @@ def bench(
         raise typer.Exit(1)
 
 
-for command in (cloud, listen, index, search, doctor):
+for command in (cloud, listen, index, search, doctor, keygen, sign):
     app.command()(command)
+app.add_typer(trust, name="trust")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cleave.options import AsJson, Cloud, Language, ServedModel, Task, Timeout
+from cleave.options_trust import AcceptBundles, BundleKeys, RefuseBundles, bundle_trust
 
 Split = Annotated[int | None, typer.Option(help="Split point; the bundle's default without it.")]
 Codec = Annotated[
@@ -29,6 +30,9 @@ def listen(
     model: ServedModel = None,
     split: Split = None,
     codec: Codec = None,
+    bundle_key: BundleKeys = None,
+    accept_bundle: AcceptBundles = None,
+    refuse_bundle: RefuseBundles = None,
     timeout_s: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
@@ -41,7 +45,8 @@ def listen(
     from cleave.listening import listen_and_print
 
     listen_and_print(
-        cloud, sound, rate_hz=rate, realtime=realtime, every_s=every, timeout_s=timeout_s, as_json=as_json,
+        cloud, sound, trust=bundle_trust(bundle_key, accept_bundle, refuse_bundle), rate_hz=rate,
+        realtime=realtime, every_s=every, timeout_s=timeout_s, as_json=as_json,
         model=model, split=split, codec=codec, language=language, task=task,
     )  # fmt: skip
 
@@ -53,6 +58,9 @@ def index(
     model: ServedModel = None,
     split: Split = None,
     codec: Codec = None,
+    bundle_key: BundleKeys = None,
+    accept_bundle: AcceptBundles = None,
+    refuse_bundle: RefuseBundles = None,
     timeout_s: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
@@ -63,7 +71,8 @@ def index(
     from cleave.retrieval import index_and_print
 
     options = {"model": model, "split": split, "codec": codec}
-    if not index_and_print(cloud, paths, name, timeout_s=timeout_s, as_json=as_json, **options):
+    trust = bundle_trust(bundle_key, accept_bundle, refuse_bundle)
+    if not index_and_print(cloud, paths, name, trust=trust, timeout_s=timeout_s, as_json=as_json, **options):
         raise typer.Exit(1)
 
 
@@ -77,6 +86,9 @@ def search(
     model: ServedModel = None,
     split: Split = None,
     codec: Codec = None,
+    bundle_key: BundleKeys = None,
+    accept_bundle: AcceptBundles = None,
+    refuse_bundle: RefuseBundles = None,
     timeout_s: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
@@ -87,6 +99,6 @@ def search(
     from cleave.retrieval import search_and_print
 
     search_and_print(
-        cloud, text, image, sound, name, num_hits, timeout_s=timeout_s, as_json=as_json, model=model, split=split,
-        codec=codec,
+        cloud, text, image, sound, name, num_hits, trust=bundle_trust(bundle_key, accept_bundle, refuse_bundle),
+        timeout_s=timeout_s, as_json=as_json, model=model, split=split, codec=codec,
     )  # fmt: skip

@@ -20,6 +20,7 @@ from cleave.terminal import printable
 from edge_node.hearing import Speech, pieces, read_recording
 from edge_node.listening import Heard
 from edge_node.node import AsyncEdgeNode
+from edge_node.trust import BundleTrust
 
 _CHUNK_S = 0.1
 
@@ -28,6 +29,7 @@ def listen_and_print(
     cloud: str,
     sound: Path,
     *,
+    trust: BundleTrust,
     rate_hz: int,
     realtime: bool,
     every_s: float,
@@ -36,7 +38,8 @@ def listen_and_print(
     **options: Any,
 ) -> None:
     """Prints what is heard: one line that is revised, or one JSON object per revision; the final text last."""
-    asyncio.run(_listen(cloud, sound, rate_hz, realtime, every_s, timeout_s, as_json, options))
+    node: dict[str, Any] = {"connect_timeout_s": timeout_s, "trust": trust}
+    asyncio.run(_listen(cloud, sound, rate_hz, realtime, every_s, node, as_json, options))
 
 
 async def _listen(
@@ -45,7 +48,7 @@ async def _listen(
     rate_hz: int,
     realtime: bool,
     every_s: float,
-    timeout_s: float,
+    node: dict[str, Any],
     as_json: bool,
     options: dict[str, Any],
 ) -> None:
@@ -57,7 +60,7 @@ async def _listen(
         rate_hz = recording.sample_rate_hz
         speech = _spoken(recording) if realtime else pieces(recording)
     show = _Json() if as_json else _Line()
-    async with AsyncEdgeNode(cloud, connect_timeout_s=timeout_s) as edge:
+    async with AsyncEdgeNode(cloud, **node) as edge:
         with show:
             async with aclosing(edge.listen(speech, rate_hz, every_s=every_s, **options)) as heard:
                 async for one in heard:

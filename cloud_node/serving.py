@@ -30,6 +30,7 @@ from splitmodel.model_call import ModelCall
 from splitmodel.probe import ProbeData, read_probe
 from wire.errors import BadInput, IncompatibleBundle
 from wire.manifest import Manifest, bundle_digest, check_files, load_manifest
+from wire.signature import load_signatures, read_signature
 
 __all__ = ["AnyRunner", "open_bundle", "serve", "trace_bundle"]
 
@@ -47,6 +48,8 @@ def open_bundle(folder: Path) -> tuple[Manifest, str]:
         )
     manifest = load_manifest(path)
     check_files(folder, manifest)
+    if (signature := read_signature(folder)) is not None:
+        load_signatures(signature)
     return manifest, bundle_digest(path.read_bytes())
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from edge_node.bundle_store import BundleStore, StoredBundle
+from edge_node.bundle_check import BundleCheck
+from edge_node.bundle_store import BundleStore, StoredBundle, require_digest
 from edge_node.head import Head
 from edge_node.link import CloudLink
 from edge_node.preprocess import needed_files
+from edge_node.trust import BundleTrust, Offered
 from wire.chain_entries import Chain
 from wire.errors import MalformedMessage, UnknownModel
 from wire.modality import modality_to_wire
@@ -42,15 +44,19 @@ def files_before(chain: Chain, split_point: int) -> list[str]:
 class Models:
     """By name; described once, and each one's manifest fetched when it is first asked for."""
 
-    def __init__(self, store: BundleStore, num_threads: int = 0) -> None:
+    def __init__(self, store: BundleStore, num_threads: int = 0, trust: BundleTrust | None = None) -> None:
         self._store = store
         self._num_threads = num_threads
+        self._check = BundleCheck(store.folder, trust or BundleTrust())
         self._described: dict[str, pb.Model] = {}
         self._served: dict[str, ServedModel] = {}
         self._lock = asyncio.Lock()
 
     async def get(self, name: str | None, cloud: CloudLink) -> ServedModel:
-        """The model of that name, the cloud's first without one; raises UnknownModel, or MalformedMessage."""
+        """The model of that name, the cloud's first without one.
+
+        Raises UnknownModel, MalformedMessage, or Denied where its bundle is not to be trusted.
+        """
         async with self._lock:
             if not self._described:
                 self._described = {model.name: model for model in (await cloud.describe()).models}
@@ -59,11 +65,18 @@ class Models:
                 listed = ", ".join(self._described) or "no model"
                 raise UnknownModel(f"{cloud.address} serves {listed}, not {wanted!r}")
             if wanted not in self._served:
-                model = self._described[wanted]
-                bundle = await self._store.open(model.bundle_digest, cloud.fetch)
-                _require_same(model, bundle)
-                self._served[wanted] = ServedModel(model, bundle, self._num_threads)
+                self._served[wanted] = await self._open(self._described[wanted], cloud)
             return self._served[wanted]
+
+    async def _open(self, model: pb.Model, cloud: CloudLink) -> ServedModel:
+        require_digest(model.bundle_digest)
+        offered = Offered(cloud.address, model.name, model.bundle_digest)
+        # Before anything of it is fetched: what runs here is what the bundle holds.
+        signature = await self._check.require(offered, cloud.fetch)
+        bundle = await self._store.open(model.bundle_digest, cloud.fetch)
+        _require_same(model, bundle)
+        await self._check.remember(offered, signature)
+        return ServedModel(model, bundle, self._num_threads)
 
     def forget(self) -> None:
         """The cloud serves something else by now: the next question asks what."""

@@ -27,6 +27,7 @@ from edge_node.memory import DEFAULT_BYTES, FeatureMemory
 from edge_node.models import Models, ServedModel
 from edge_node.report import AnswerReport
 from edge_node.retrieval import Hit, embedded_of, hits_of, vector_of
+from edge_node.trust import BundleTrust
 from edge_node.wanted import (
     Codecs,
     Inputs,
@@ -67,7 +68,7 @@ class AsyncEdgeNode:
 
     `bundles` is the folder to keep bundles in ($CLEAVE_CACHE or the user's cache by default); `num_threads`
     bounds a head's threads (0: all cores); `memory_bytes` of coded features are kept for further questions
-    about the same inputs; `progress` hears of files being fetched.
+    about the same inputs; `progress` hears of files being fetched; `trust` says which bundles may run here.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class AsyncEdgeNode:
         memory_bytes: int = DEFAULT_BYTES,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         progress: Progress | None = None,
+        trust: BundleTrust | None = None,
     ) -> None:
         host, _, port = cloud.rpartition(":")
         if not host or not port.isdigit():
@@ -86,7 +88,7 @@ class AsyncEdgeNode:
         self._address = cloud
         self._timeout_s = connect_timeout_s
         store = BundleStore(bundles or default_folder(), progress)
-        self._models = Models(store, num_threads)
+        self._models = Models(store, num_threads, trust or BundleTrust.from_environment())
         self._encoder = Encoder(store, FeatureMemory(memory_bytes))
         self._link: CloudLink | None = None
 

@@ -79,7 +79,7 @@ def _check_file(folder: Path, entry: FileEntry) -> None:
         path = path / part
         if path.is_symlink():
             raise IncompatibleBundle(f"bundle file {entry.path} is, or lies behind, a symbolic link; copy it")
-    with _open(path, entry.path) as file:
+    with open_plain(path, entry.path) as file:
         num_bytes = os.fstat(file.fileno()).st_size
         if num_bytes != entry.num_bytes:
             raise Corrupt(
@@ -89,7 +89,7 @@ def _check_file(folder: Path, entry: FileEntry) -> None:
             raise Corrupt(f"bundle file {entry.path} does not have its SHA-256; fetch it again")
 
 
-def _open(path: Path, name: str) -> BufferedReader:
+def open_plain(path: Path, name: str) -> BufferedReader:
     """A plain file, opened without following a link or waiting for a pipe's other end."""
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
