@@ -7,7 +7,7 @@ ended it, or its edge may have gone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from cloud_node.cache import Cache, Features
 from cloud_node.flights import Flights
@@ -20,22 +20,19 @@ from wire.v1 import inference_pb2 as pb
 
 
 class Answering:
-    """What the streams of one cloud do with a request to one model; `say` puts a message on this stream."""
+    """What a cloud does with a request to one model."""
 
-    def __init__(
-        self, cache: Cache, flights: Flights, served: Served, say: Callable[[pb.Down], None]
-    ) -> None:
+    def __init__(self, cache: Cache, flights: Flights, served: Served) -> None:
         self._cache = cache
         self._flights = flights
         self._served = served
-        self._say = say
 
     async def without_payloads(self, opened: OpenRequest) -> bool:
         """Answers from what the cloud holds by now; False where the request is open and needs payloads."""
         inputs = opened.request.inputs
         claimed: dict[int, bytes] = {}
         for index, item in enumerate(inputs):
-            key = await self._cache.claimed(item, self._served)
+            key = await self._cache.claimed(item, self._served, opened.request.tenant.name)
             if key is not None:
                 claimed[index] = key
         answer_key: bytes | None = None
@@ -48,7 +45,7 @@ class Answering:
             if features is not None and not opened.is_over:
                 opened.take_cached(index, key, features)
                 received = opened.received_bytes[index]
-                self._say(have_features_message(opened.request.request_id, index, received))
+                opened.say(have_features_message(opened.request.request_id, index, received))
         if opened.is_over or opened.missing:
             return opened.is_over
         self._compute(opened, answer_key)
@@ -75,7 +72,9 @@ class Answering:
             for index in came:
                 features = Features(inputs[index].payload_sizes, payloads[index])
                 await self._cache.keep_features(keys[index], features)
-                await self._cache.keep_claim(inputs[index], self._served, keys[index])
+                await self._cache.keep_claim(
+                    inputs[index], self._served, keys[index], opened.request.tenant.name
+                )
 
     def leave(self, opened: OpenRequest, error: CleaveError) -> None:
         """The request has ended with `error` before its answer did."""
@@ -118,4 +117,4 @@ class Answering:
     def _say_have_answer(self, opened: OpenRequest, num_tokens: int) -> None:
         opened.cache = pb.CACHE_ANSWER
         received = sum(opened.received_bytes)
-        self._say(have_answer_message(opened.request.request_id, received, num_tokens))
+        opened.say(have_answer_message(opened.request.request_id, received, num_tokens))

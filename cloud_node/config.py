@@ -12,7 +12,8 @@ from wire.errors import BadInput
 from wire.limits import MIB, Limits
 
 _ABOVE_ZERO = (
-    "max_queue", "num_slots", "chunk_tokens", "max_tail_batch", "default_deadline_s", "max_deadline_s", "cache_ttl_s",
+    "max_queue", "max_detached", "num_slots", "chunk_tokens", "max_tail_batch", "default_deadline_s", "max_deadline_s",
+    "cache_ttl_s",
 )  # fmt: skip
 _ZERO_OR_MORE = ("drain_s", "cache_bytes", "prefix_bytes", "context_tokens", "max_tokens", "tell_every_s")
 
@@ -28,6 +29,7 @@ class CloudConfig:
     dtype: str = "float32"
     compiled: bool = False  # the decoder's steps
     max_queue: int = 64
+    max_detached: int = 256  # requests kept for edges whose streams were lost
     num_slots: int = 16  # sequences that run at once, of each model
     context_tokens: int = 0  # of prompt and answer together; 0: as many as the model reads, at most 4096
     max_tokens: int = 0  # of all that run, together; 0: as many as there is room for

@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from wire.errors import DeadlineExceeded, IncompatibleBundle, MalformedMessage
-from wire.limits import PROTOCOL_VERSION
+from wire.limits import PROTOCOL_VERSION, check_edge_id
 from wire.v1 import inference_pb2 as pb
 
 HELLO_TIMEOUT_S = 10.0
 
 
-async def hear_hello(messages: AsyncIterator[pb.Up]) -> None:
-    """Takes the first message; raises DeadlineExceeded, MalformedMessage or IncompatibleBundle."""
+async def hear_hello(messages: AsyncIterator[pb.Up]) -> str:
+    """Takes the first message; the edge's id, if it has one.
+
+    Raises DeadlineExceeded, MalformedMessage or IncompatibleBundle.
+    """
     try:
         first = await asyncio.wait_for(anext(messages, None), HELLO_TIMEOUT_S)
     except TimeoutError:
@@ -25,3 +28,5 @@ async def hear_hello(messages: AsyncIterator[pb.Up]) -> None:
             f"the edge speaks protocol {first.hello.protocol_version}, and this cloud speaks "
             f"{PROTOCOL_VERSION}; install the same version of cleave on both"
         )
+    edge_id: str = first.hello.edge_id
+    return check_edge_id(edge_id)

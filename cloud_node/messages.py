@@ -31,8 +31,8 @@ def welcome_message(bounds: Bounds, server_version: str) -> pb.Down:
     )
 
 
-def need_message(request_id: str, input_index: int) -> pb.Down:
-    return pb.Down(need=pb.Need(request_id=request_id, input_index=input_index))
+def need_message(request_id: str, input_index: int, from_offset: int = 0) -> pb.Down:
+    return pb.Down(need=pb.Need(request_id=request_id, input_index=input_index, from_offset=from_offset))
 
 
 def ack_message(request_id: str, input_index: int, received_bytes: int, now_s: float) -> pb.Down:

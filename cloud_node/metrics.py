@@ -49,7 +49,7 @@ class _Watched:
 
 
 Watch = Literal[
-    "requests_queued", "requests_open", "requests_joined", "streams_open", "slots", "slots_used",
+    "requests_queued", "requests_open", "requests_detached", "requests_joined", "streams_open", "slots", "slots_used",
     "sequences_decoding", "sequences_prefilling", "cache_bytes", "cache_entries", "cache_evictions",
     "cache_lookups", "prefix_bytes", "prefix_entries", "prefix_hits",
 ]  # fmt: skip
@@ -57,6 +57,9 @@ Watch = Literal[
 _WATCHED: dict[Watch, _Watched] = {
     "requests_queued": _Watched("cleave_requests_queued", "Requests that wait for a slot.", ("model",)),
     "requests_open": _Watched("cleave_requests_open", "Requests without Done or Failed, uploads included."),
+    "requests_detached": _Watched(
+        "cleave_requests_detached", "Requests, or their answers, that wait for an edge whose stream was lost."
+    ),
     "requests_joined": _Watched(
         "cleave_requests_joined", "Requests that waited for the answer of an equal one.", is_counter=True
     ),
@@ -112,6 +115,9 @@ class Metrics:
 
     def _make_request_families(self) -> None:
         self._received = self._counter("requests_received", "Opens that came.")
+        self._resumed = self._counter(
+            "requests_resumed", "Opens that went on with a request on a new stream."
+        )
         self._ended = self._counter(
             "requests_ended", "Requests that got Done or Failed.", ("outcome", "cache")
         )
@@ -150,6 +156,10 @@ class Metrics:
     def request_received(self) -> None:
         """An Open came, whatever becomes of it."""
         self._received.inc()
+
+    def request_resumed(self) -> None:
+        """An edge came back to its request."""
+        self._resumed.inc()
 
     def request_ended(self, outcome: str, cache: CacheUse) -> None:
         """`outcome`: "done", or the error code's name in lower case."""

@@ -1,15 +1,18 @@
-"""A request that is open on a stream: what of it has come, what of it was known, and how far its answer is."""
+"""A request that is open: what of it has come, how far its answer is, and the stream that it is on, if any."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
 
 from cloud_node.cache import Features
 from cloud_node.flights import Flight
+from cloud_node.messages import have_answer_message, need_message
 from cloud_node.metrics import CacheUse
 from cloud_node.request import Request
-from cloud_node.sequence import Event
+from cloud_node.sequence import Event, TextDelta
 from cloud_node.upload import Uploads
 from wire.errors import CleaveError, DeadlineExceeded
 from wire.v1 import inference_pb2 as pb
@@ -17,21 +20,46 @@ from wire.v1 import inference_pb2 as pb
 _CACHE_USES: dict[pb.Cache.ValueType, CacheUse] = {pb.CACHE_FEATURES: "features", pb.CACHE_ANSWER: "answer"}
 
 
+class Line(Protocol):
+    """The stream that a request is on."""
+
+    def put(self, down: pb.Down) -> None: ...
+    def put_delta(self, request_id: str, delta: TextDelta) -> None: ...
+    def left(self, request_id: str) -> None: ...  # it has ended, or is on another stream now
+
+
+class RequestKey(NamedTuple):
+    """What a request is found by: an id means nothing to another tenant, or on another device."""
+
+    tenant: str
+    edge_id: str
+    request_id: str
+
+
 @dataclass(slots=True, eq=False)
 class OpenRequest:
-    """`hear` is told what becomes of it. Inputs are referred to by their position."""
+    """`hear` is told what becomes of it. Inputs are referred to by their position.
 
-    request: Request
+    While its edge is away it has no line: what is said then is kept in `said` and `ending`.
+    """
+
+    key: RequestKey
     model: str
+    asked: Request  # as it came; `request` is what is answered, maybe from other features
+    request: Request
     hear: Callable[[OpenRequest, Event], None]
     received_bytes: list[int]  # of each input's payload
     ready_s: float  # when the last byte came that it needs, monotonic
+    line: Line | None = None
+    deadline: asyncio.TimerHandle | None = None
     payloads: dict[int, memoryview] = field(default_factory=dict)  # those that are here, whole
     feature_keys: dict[int, bytes] = field(
         default_factory=dict
     )  # of payloads that came from the cache, or are kept
     uploads: Uploads | None = None
     flight: Flight | None = None
+    said: list[TextDelta] = field(default_factory=list)
+    ending: list[pb.Down] = field(default_factory=list)
     cache: pb.Cache.ValueType = pb.CACHE_MISS
     ttft_s: float | None = None  # from `ready_s` to its first text
     is_over: bool = False
@@ -44,6 +72,11 @@ class OpenRequest:
     def missing(self) -> list[int]:
         """The inputs whose payloads are not here."""
         return [index for index in range(len(self.request.inputs)) if index not in self.payloads]
+
+    @property
+    def num_said(self) -> int:
+        """Tokens."""
+        return self.said[-1].token_index + self.said[-1].num_tokens if self.said else 0
 
     def take_cached(self, index: int, feature_key: bytes, features: Features) -> None:
         """An input's features were in the cache; they may be coded to other lengths than the edge's."""
@@ -70,7 +103,54 @@ class OpenRequest:
         """What a flight calls."""
         self.hear(self, event)
 
-    def has_text(self, now_s: float) -> None:
-        """Text came; the first is what the edge waits for."""
+    def say(self, down: pb.Down) -> None:
+        """To the edge, if it is there."""
+        if self.line is not None:
+            self.line.put(down)
+
+    def say_delta(self, delta: TextDelta, now_s: float) -> None:
+        """Text, which is kept for an edge that comes back; the first is what it waits for."""
         if self.ttft_s is None:
             self.ttft_s = now_s - self.ready_s
+        self.said.append(delta)
+        if self.line is not None:
+            self.line.put_delta(self.key.request_id, delta)
+
+    def say_ending(self, *downs: pb.Down) -> None:
+        """The last that is said of it. It is over, and lets go of what it held."""
+        self.is_over = True
+        self.ending = list(downs)
+        self.payloads = {}
+        if self.deadline is not None:
+            self.deadline.cancel()
+        if self.uploads is not None:
+            self.uploads.close()
+            self.uploads = None
+        for down in downs:
+            self.say(down)
+        self.leave_line()
+
+    def leave_line(self) -> None:
+        line, self.line = self.line, None
+        if line is not None:
+            line.left(self.key.request_id)
+
+    def go_on(self, line: Line, received_tokens: int) -> None:
+        """On another stream, whose edge has these first tokens: says how far it is, and what the edge lacks."""
+        self.leave_line()
+        self.line = line
+        if self.uploads is not None:
+            for index in self.uploads.incomplete():
+                self.say(need_message(self.key.request_id, index, self.uploads.received_bytes(index)))
+            self.uploads.expect()
+        elif self.is_over or self.said or self.flight is not None:
+            self.say(have_answer_message(self.key.request_id, sum(self.received_bytes), self.num_said))
+        for delta in unheard(self.said, received_tokens):
+            line.put_delta(self.key.request_id, delta)
+
+
+def unheard(said: list[TextDelta], received_tokens: int) -> list[TextDelta]:
+    """What follows the first tokens; all of it where they end inside a delta, whose text cannot be divided."""
+    rest = [delta for delta in said if delta.token_index >= received_tokens]
+    begins = rest[0].token_index if rest else (said[-1].token_index + said[-1].num_tokens if said else 0)
+    return rest if begins == received_tokens else said

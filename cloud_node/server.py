@@ -86,7 +86,8 @@ class CloudServer:
         }
         self._indexes = _indexes(config, models)
         host = Host(hosted, config.bounds, version, cache, self._indexes, self.metrics)
-        self._service = InferenceService(host, [BundleFiles(model.bundle, model.served) for model in models])
+        bundles = [BundleFiles(model.bundle, model.served) for model in models]
+        self._service = InferenceService(host, bundles, config.max_detached)
         watch_engines(self.metrics, self._engines)
         watch_service(self.metrics, self._service)
         watch_cache(self.metrics, cache, list(self._flights.values()))
@@ -134,6 +135,7 @@ class CloudServer:
     async def stop(self, grace_s: float = 0.0) -> None:
         """Ends every stream and the engines."""
         await self._server.stop(grace_s)
+        self._service.requests.close()
         for engine in self._engines.values():
             await engine.close()
         for flights in self._flights.values():

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from cloud_node.bundle_files import BundleFiles, find_bundle
 from cloud_node.host import Host
 from cloud_node.messages import describe_reply
+from cloud_node.requests import OpenRequests
 from cloud_node.stream import EdgeStream
 from wire.errors import CleaveError, Internal, Unavailable, status_of, to_trailer
 from wire.v1 import inference_pb2 as pb
@@ -22,21 +23,16 @@ _log = logging.getLogger(__name__)
 class InferenceService(pb_grpc.InferenceServicer):
     """Serves every edge's stream, and the unary calls beside it."""
 
-    def __init__(self, host: Host, bundles: Sequence[BundleFiles]) -> None:
+    def __init__(self, host: Host, bundles: Sequence[BundleFiles], max_detached: int) -> None:
         self._host = host
         self._bundles = bundles
+        self.requests = OpenRequests(host, max_detached)
         self._streams: set[EdgeStream] = set()
         self._is_draining = False
 
     @property
     def num_streams(self) -> int:
         return len(self._streams)
-
-    @property
-    def num_requests(self) -> int:
-        """Of all streams, open."""
-        # Copied at once: a scrape asks on a thread of its own, while streams come and go.
-        return sum(stream.num_open for stream in tuple(self._streams))
 
     def go_away(self, reason: str, drain_s: float) -> None:
         """Tells every edge that this cloud will close; opens no further stream."""
@@ -45,7 +41,7 @@ class InferenceService(pb_grpc.InferenceServicer):
             stream.go_away(reason, drain_s)
 
     async def finish(self, timeout_s: float) -> None:
-        """Waits until no stream has an open request, at most that long; then ends the streams."""
+        """Waits until no stream has an open request, at most that long; then ends the streams, and all that is open."""
         waiting = [asyncio.ensure_future(stream.idle.wait()) for stream in self._streams]
         if waiting:
             _, late = await asyncio.wait(waiting, timeout=timeout_s)
@@ -55,9 +51,10 @@ class InferenceService(pb_grpc.InferenceServicer):
             stream.finish(
                 Unavailable("the cloud closed before the answer was whole; ask again", retry_after_s=5.0)
             )
+        self.requests.close()
 
     async def Stream(self, request_iterator: AsyncIterator[pb.Up], context: Any) -> AsyncIterator[pb.Down]:
-        stream = EdgeStream(self._host, is_draining=self._is_draining)
+        stream = EdgeStream(self._host, self.requests, is_draining=self._is_draining)
         self._streams.add(stream)
         try:
             async with aclosing(stream.run(request_iterator)) as messages:

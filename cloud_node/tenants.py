@@ -15,3 +15,11 @@ class Tenant:
 
 # Of a cloud that asks nobody who they are.
 ANYBODY = Tenant("")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end of a stream. An edge that names itself may go on with its requests on another one."""
+
+    tenant: Tenant = ANYBODY
+    edge_id: str = ""

@@ -51,6 +51,10 @@ class Uploads:
     def is_complete(self) -> bool:
         return all(one.assembler.is_complete for one in self._coming.values())
 
+    def incomplete(self) -> list[int]:
+        """The inputs of which something is to come."""
+        return [index for index, one in self._coming.items() if not one.assembler.is_complete]
+
     def received_bytes(self, index: int) -> int:
         return self._coming[index].assembler.received_bytes
 

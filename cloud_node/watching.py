@@ -31,7 +31,8 @@ def watch_engines(metrics: Metrics, engines: Mapping[str, Engine]) -> None:
 
 def watch_service(metrics: Metrics, service: InferenceService) -> None:
     metrics.watch("streams_open", lambda: service.num_streams)
-    metrics.watch("requests_open", lambda: service.num_requests)
+    metrics.watch("requests_open", lambda: service.requests.num_open)
+    metrics.watch("requests_detached", lambda: service.requests.num_detached)
 
 
 def watch_cache(metrics: Metrics, cache: Cache, flights: Sequence[Flights]) -> None:

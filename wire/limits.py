@@ -98,6 +98,15 @@ def check_request_id(request_id: str) -> str:
     return request_id
 
 
+def check_edge_id(edge_id: str) -> str:
+    """The id itself; raises MalformedMessage unless it is empty, or an id as a request's."""
+    if edge_id and not _REQUEST_ID.fullmatch(edge_id):
+        raise MalformedMessage(
+            f"edge_id {edge_id[:MAX_ID_CHARS]!r} is not 1 to 64 characters of [A-Za-z0-9_-]"
+        )
+    return edge_id
+
+
 def grpc_options() -> list[tuple[str, int]]:
     """Channel and server arguments; both sides MUST use the same, or pings are answered with GOAWAY."""
     return [

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from cloud_node.cache import Cache
 from cloud_node.flights import Flights
 from cloud_node.host import Host, Hosted
+from cloud_node.requests import OpenRequests
 from cloud_node.sequence import Finished, FinishReason, Sequence, StepTimes, TextDelta
 from cloud_node.served import Bounds, Served
 from cloud_node.stream import EdgeStream
@@ -49,7 +50,7 @@ def test_deltas_of_a_step_go_together_and_a_slow_reader_gets_fewer_messages(serv
                 yield pb.Up(open=opening(served, name, request_id=name))
             await asyncio.Event().wait()
 
-        downs = EdgeStream(host).run(messages())
+        downs = EdgeStream(host, OpenRequests(host, 8)).run(messages())
         for kind in ("welcome", "ack", "ack", "ack"):
             assert (await anext(downs)).WhichOneof("message") == kind
         await until(lambda: len(engine.sequences) == 3)

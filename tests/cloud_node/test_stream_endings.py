@@ -13,6 +13,7 @@ from cloud_node.engine import Engine, EngineSettings
 from cloud_node.flights import Flights
 from cloud_node.host import Host, Hosted
 from cloud_node.outbox import PAUSE_AT
+from cloud_node.requests import OpenRequests
 from cloud_node.served import Bounds, Served
 from cloud_node.stream import EdgeStream
 from tests.kit.clouds import SECRET, FakeRunner, cloud, limits, num_left, settle, until
@@ -190,7 +191,7 @@ def test_edge_that_reads_nothing_is_read_no_further(served: Served, runner: Fake
         cache = Cache(None)
         bounds = Bounds(limits(), 60, 60)
         host = Host({served.name: Hosted(served, Flights(engine, cache))}, bounds, "0", cache)
-        down = EdgeStream(host).run(pings())
+        down = EdgeStream(host, OpenRequests(host, 8)).run(pings())
         await anext(down)
         for _ in range(100):
             await asyncio.sleep(0)

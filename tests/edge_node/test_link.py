@@ -49,7 +49,7 @@ class Honest(InferenceService):
         cache = Cache(None)
         hosted = Hosted(served, Flights(self.engine, cache))
         host = Host({served.name: hosted}, Bounds(limits(), 60, 60), "0", cache)
-        super().__init__(host, [BundleFiles(bundle, served)])
+        super().__init__(host, [BundleFiles(bundle, served)], 8)
 
 
 class SilentStream(Honest):

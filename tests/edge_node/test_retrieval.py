@@ -81,7 +81,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeNode]:
         hosted = {served.name: Hosted(served, Flights(engine, cache))}
         host = Host(hosted, Bounds(limits(), 60, 60), "0", cache, indexes=Remembered())
         server = grpc.aio.server()
-        service = InferenceService(host, [BundleFiles(folder, served)])
+        service = InferenceService(host, [BundleFiles(folder, served)], 8)
         pb_grpc.add_InferenceServicer_to_server(service, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

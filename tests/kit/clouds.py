@@ -233,9 +233,8 @@ class CloudThread:
 def num_left(server: CloudServer) -> int:
     """Requests that anything in the cloud still holds."""
     engines = server._engines.values()
-    return sum(engine.num_waiting + engine.num_running for engine in engines) + sum(
-        len(stream._open) for stream in server._service._streams
-    )
+    requests = server._service.requests
+    return sum(engine.num_waiting + engine.num_running for engine in engines) + requests.num_open
 
 
 def engine_of(server: CloudServer) -> Engine:

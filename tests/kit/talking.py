@@ -27,12 +27,12 @@ class Talk:
     def __init__(self, call: Any) -> None:
         self.call = call
 
-    async def hello(self, version: int = PROTOCOL_VERSION) -> None:
-        await self.say(hello=pb.Hello(protocol_version=version))
+    async def hello(self, version: int = PROTOCOL_VERSION, edge_id: str = "") -> None:
+        await self.say(hello=pb.Hello(protocol_version=version, edge_id=edge_id))
 
-    async def welcomed(self) -> pb.Welcome:
+    async def welcomed(self, edge_id: str = "") -> pb.Welcome:
         """Says Hello and hears Welcome."""
-        await self.hello()
+        await self.hello(edge_id=edge_id)
         welcome = await self.hear("welcome")
         assert isinstance(welcome, pb.Welcome)
         return welcome

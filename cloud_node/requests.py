@@ -1,0 +1,248 @@
+"""All requests that are open on this cloud, whatever streams they are on: each from its Open to its Done or Failed.
+
+A request is looked up at its Open; where the cloud holds too little it is *uploading* until its payloads are whole;
+then it waits for its answer (cloud_node/answering.py). When its stream is lost it goes on, and waits for its edge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable
+from dataclasses import replace
+
+from cloud_node.answering import Answering
+from cloud_node.detached import Detached
+from cloud_node.embedding import use_embeddings
+from cloud_node.host import Host
+from cloud_node.messages import ack_message, done_message, need_message
+from cloud_node.metrics import CacheUse
+from cloud_node.opened import Line, OpenRequest, RequestKey
+from cloud_node.request import parse_open
+from cloud_node.sequence import Embeddings, Event, Finished, StepTimes, TextDelta
+from cloud_node.tenants import Peer
+from cloud_node.upload import Uploads
+from wire.errors import Cancelled, CleaveError, MalformedMessage, to_failed
+from wire.v1 import inference_pb2 as pb
+
+_log = logging.getLogger(__name__)
+
+
+class OpenRequests:
+    """All methods run on the loop. What is said of a request is said on its line."""
+
+    def __init__(self, host: Host, max_detached: int) -> None:
+        self._host = host
+        self._limits = host.bounds.limits
+        self._answering = {
+            name: Answering(host.cache, hosted.flights, hosted.served) for name, hosted in host.models.items()
+        }
+        self._all: set[OpenRequest] = set()  # those that are not over
+        self._resumable: dict[RequestKey, OpenRequest] = {}
+        self._detached = Detached(max_detached, self._limits.resume_s, self._drop)
+        self._embedding: set[asyncio.Task[None]] = set()
+
+    @property
+    def num_open(self) -> int:
+        return len(self._all)
+
+    @property
+    def num_detached(self) -> int:
+        """Of edges that are away; answers that wait for them among these."""
+        return len(self._detached)
+
+    def accept(self, message: pb.Open, peer: Peer) -> tuple[OpenRequest, bool]:
+        """The request that an Open asks for, and whether it is one that was open before.
+
+        Raises what speaks against it.
+        """
+        key = RequestKey(peer.tenant.name, peer.edge_id, message.request_id)
+        known = self._resumable.get(key)
+        if known is None:
+            self._host.metrics.request_received()
+        self._host.metrics.bytes_received(sum(len(item.payload) for item in message.inputs))
+        hosted = self._host.find(message.model)
+        request = parse_open(message, hosted.served, self._host.bounds, peer.tenant)
+        if known is not None:
+            _require_same(known, message, replace(request, deadline_s=known.asked.deadline_s))
+            return known, True
+        opened = OpenRequest(
+            key, message.model, request, request, self._hear,
+            received_bytes=[len(item.payload) for item in message.inputs],
+            ready_s=time.monotonic(),
+        )  # fmt: skip
+        opened.deadline = asyncio.get_running_loop().call_later(request.deadline_s, self._expire, opened)
+        self._all.add(opened)
+        if peer.edge_id:
+            self._resumable[key] = opened
+        return opened, False
+
+    async def start(self, opened: OpenRequest, message: pb.Open, line: Line) -> None:
+        """Looks it up, and says what it needs."""
+        opened.line = line
+        await self._guarded(opened, self._start(opened, message))
+
+    def resume(self, opened: OpenRequest, message: pb.Open, line: Line) -> None:
+        """Goes on with it on this line, after what its edge has."""
+        self._host.metrics.request_resumed()
+        self._detached.take_back(opened)
+        opened.go_on(line, message.resume.received_tokens)
+        if opened.is_over:
+            opened.say_ending(*opened.ending)
+            self._resumable.pop(opened.key, None)
+
+    async def add(self, opened: OpenRequest, chunk: pb.Chunk) -> None:
+        """Takes a piece of a payload; one that is not needed any more is dropped."""
+        self._host.metrics.bytes_received(len(chunk.data))
+        await self._guarded(opened, self._add(opened, chunk))
+
+    def end(self, opened: OpenRequest, error: CleaveError) -> None:
+        """Ends an open request with `error`, wherever it is; one that is over stays so."""
+        if opened.is_over:
+            return
+        self._answering[opened.model].leave(opened, error)
+        self._say_failed(opened, error)
+
+    def detach(self, opened: OpenRequest, error: CleaveError) -> None:
+        """Its stream is lost. It goes on if its edge can come back to it, and else it ends with `error`."""
+        if opened.key not in self._resumable:
+            self.end(opened, error)
+            return
+        opened.leave_line()
+        if opened.uploads is not None:
+            opened.uploads.close()
+        self._detached.keep(opened)
+
+    def refuse(self, request_id: str, line: Line, error: CleaveError) -> None:
+        """Says why an Open is no request."""
+        self._note_failed(request_id[:64], error, "miss")
+        line.put(pb.Down(failed=to_failed(request_id[:64], error)))
+
+    def close(self) -> None:
+        """Nobody comes back: what is left ends."""
+        self._detached.clear()
+        for task in self._embedding:
+            task.cancel()
+
+    async def _guarded(self, opened: OpenRequest, taken: Awaitable[None]) -> None:
+        """One request's failure is its own message; the stream and the other requests go on."""
+        try:
+            await taken
+        except CleaveError as error:
+            self.end(opened, error)
+        except asyncio.CancelledError:
+            # Its stream ended in the middle of a step: nobody would go on with it. An edge that comes back starts anew.
+            self._detached.take_back(opened)
+            self._resumable.pop(opened.key, None)
+            self.end(opened, Cancelled("the edge closed its stream"))
+            raise
+
+    async def _start(self, opened: OpenRequest, message: pb.Open) -> None:
+        if await self._answering[opened.model].without_payloads(opened):
+            return
+        request = opened.request
+        needed = [(index, request.inputs[index]) for index in opened.missing]
+        opened.uploads = uploads = Uploads(needed, self._limits, lambda error: self.end(opened, error))
+        for index, item in needed:
+            if payload := message.inputs[index].payload:
+                uploads.add(index, 0, payload, item.crc32)
+                self._acknowledge(opened, uploads, index)
+            elif item.total_bytes:
+                opened.say(need_message(request.request_id, index))
+        await self._advance(opened, uploads)
+
+    async def _add(self, opened: OpenRequest, chunk: pb.Chunk) -> None:
+        if opened.uploads is None:
+            return
+        num_inputs = len(opened.request.inputs)
+        if chunk.input_index >= num_inputs:
+            raise MalformedMessage(
+                f"a chunk is for input {chunk.input_index}, and the request has {num_inputs}"
+            )
+        if chunk.input_index not in opened.uploads:
+            return
+        opened.uploads.add(chunk.input_index, chunk.offset, chunk.data, chunk.crc32)
+        self._acknowledge(opened, opened.uploads, chunk.input_index)
+        await self._advance(opened, opened.uploads)
+
+    def _acknowledge(self, opened: OpenRequest, uploads: Uploads, index: int) -> None:
+        """After a piece: says how much of its input has come, from time to time."""
+        opened.received_bytes[index] = received = uploads.received_bytes(index)
+        if uploads.take_acknowledgement(index):
+            opened.say(ack_message(opened.request.request_id, index, received, time.monotonic()))
+
+    async def _advance(self, opened: OpenRequest, uploads: Uploads) -> None:
+        """Goes on when all has come, else waits for the next piece."""
+        if not uploads.is_complete:
+            uploads.expect()
+            return
+        uploads.close()
+        opened.uploads = None
+        opened.payloads.update(uploads.payloads())
+        await self._answering[opened.model].with_payloads(opened)
+
+    def _hear(self, opened: OpenRequest, event: Event) -> None:
+        if opened.is_over:
+            return
+        match event:
+            case TextDelta():
+                opened.say_delta(event, time.monotonic())
+            case Finished():
+                self._say_done(opened, event)
+            case Embeddings():
+                task = asyncio.get_running_loop().create_task(self._embedded(opened, event))
+                self._embedding.add(task)
+                task.add_done_callback(self._embedding.discard)
+            case CleaveError():
+                self._say_failed(opened, event)
+
+    async def _embedded(self, opened: OpenRequest, embeddings: Embeddings) -> None:
+        """What was asked of the embeddings, unless the request ends before it is done."""
+        digest = self._host.find(opened.model).served.bundle_digest
+        outcome = await use_embeddings(opened.request, digest, embeddings.vectors, self._host.indexes)
+        if isinstance(outcome, CleaveError):
+            self.end(opened, outcome)
+        elif not opened.is_over:
+            self._say_done(opened, Finished(None, 0, 0, embeddings.times), outcome)
+
+    def _expire(self, opened: OpenRequest) -> None:
+        self.end(opened, opened.expired())
+
+    def _drop(self, opened: OpenRequest) -> None:
+        """Its edge did not come back."""
+        self._resumable.pop(opened.key, None)
+        self.end(opened, Cancelled(f"the edge did not come back within {self._limits.resume_s:g} s"))
+
+    def _say_done(self, opened: OpenRequest, finished: Finished, *before: pb.Down) -> None:
+        is_repeated = opened.cache == pb.CACHE_ANSWER
+        times = StepTimes(total_s=time.monotonic() - opened.ready_s) if is_repeated else finished.times
+        request_id, num_tokens = opened.request.request_id, finished.generated_tokens
+        self._over(opened, *before, done_message(request_id, finished, opened.cache, times))
+        use = opened.cache_use
+        self._host.metrics.request_ended("done", use)
+        self._host.metrics.answered(times, finished.prompt_tokens, num_tokens, opened.ttft_s)
+        _log.info("request %s done: %d tokens, %.3f s, %s", request_id, num_tokens, times.total_s, use)
+
+    def _say_failed(self, opened: OpenRequest, error: CleaveError) -> None:
+        request_id = opened.request.request_id
+        self._note_failed(request_id, error, opened.cache_use)
+        self._over(opened, pb.Down(failed=to_failed(request_id, error)))
+
+    def _over(self, opened: OpenRequest, *downs: pb.Down) -> None:
+        """The last words; kept for an edge that is away, until its time is over."""
+        self._all.discard(opened)
+        if opened.line is not None:
+            self._resumable.pop(opened.key, None)
+        opened.say_ending(*downs)
+
+    def _note_failed(self, request_id: str, error: CleaveError, cache: CacheUse) -> None:
+        self._host.metrics.request_ended(error.code.name.lower(), cache)
+        _log.info("request %s failed: %s", request_id, error.code.name)
+
+
+def _require_same(known: OpenRequest, message: pb.Open, request: object) -> None:
+    if not message.HasField("resume"):
+        raise MalformedMessage("an Open has the id of a request that is open; choose a new one")
+    if known.model != message.model or known.asked != request:
+        raise MalformedMessage("an Open goes on with a request, and asks for something else; choose a new id")
