@@ -26,6 +26,7 @@ from cleave.options import (
     Slots,
     TailBatch,
 )
+from cleave.options_rollout import Rollout, RolloutFile
 
 
 def cloud(
@@ -48,12 +49,15 @@ def cloud(
     deadline_s: DefaultDeadline = 60.0,
     drain_s: Drain = 30.0,
     metrics_listen: MetricsListen = "",
+    rollout: Rollout = None,
+    rollout_file: RolloutFile = None,
 ) -> None:
     """Serve the tail, the fusion and the decoder of one model, or several, to edge nodes; SIGTERM drains.
 
     Without any authentication configured it should listen on loopback only.
     """
     from cleave.serving import serve_cloud
+    from cloud_node.rollout import parse_share
 
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
@@ -79,4 +83,6 @@ def cloud(
         default_deadline_s=deadline_s,
         drain_s=drain_s,
         metrics_listen=metrics_listen,
+        rollout=None if rollout is None else parse_share(rollout),
+        rollout_file=rollout_file,
     )

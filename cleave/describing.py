@@ -57,6 +57,7 @@ def _model(model: pb.Model) -> dict[str, Any]:
     return {
         "name": model.name,
         "bundle": model.bundle_digest,
+        "also_served": list(model.also_served),
         "shape": model.shape,
         "decoding": model.decoding,
         "default": _arm(model.default_arm),
@@ -97,6 +98,8 @@ def _split_point(point: pb.SplitPoint) -> dict[str, Any]:
 def _print_model(model: dict[str, Any]) -> None:
     decoding = f", decodes {model['decoding']}" if model["decoding"] else ""
     print(f"{model['name']} ({model['bundle'][:12]}): {model['shape']}{decoding}")
+    if model["also_served"]:
+        print(f"also served: {', '.join(digest[:12] for digest in model['also_served'])}")
     for chain in model["chains"]:
         rows = [
             (

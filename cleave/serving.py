@@ -13,6 +13,7 @@ import platformdirs
 from cleave.assets import resolve_model
 from cleave.terminal import progress_bars
 from cloud_node.config import CloudConfig
+from cloud_node.rollout import RolloutConfig
 from cloud_node.server import Source, run
 from cloud_node.serving import open_bundle
 from edge_node.preprocess import preprocess
@@ -35,15 +36,19 @@ def serve_cloud(
                 f"there are {len(models)} models and {len(given)} {what}; give one per model, or none"
             )
     device = find_device(settings.pop("device", "cpu"))
-    config = CloudConfig(device=device, **settings)
+    rollout = RolloutConfig(settings.pop("rollout", None), settings.pop("rollout_file", None))
+    config = CloudConfig(device=device, rollout=rollout, **settings)
     dtype = find_dtype(config.dtype)
     for bundle in bundles:
         open_bundle(bundle)
     sources: list[Source] = []
+    loaded: dict[str, Checkpoint] = {}  # once, where several bundles are of the same weights
     with progress_bars() as progress:
         for index, model in enumerate(models):
             progress("load", index, len(models))
-            checkpoint = load(resolve_model(model), dtype, device)
+            path = resolve_model(model)
+            checkpoint = loaded[path] if path in loaded else load(path, dtype, device)
+            loaded[path] = checkpoint
             progress("load", index + 1, len(models))
             folder = bundles[index] if bundles else _kept_folder(checkpoint)
             if not bundles and not (folder / MANIFEST_NAME).is_file():

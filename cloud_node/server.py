@@ -25,11 +25,13 @@ from cloud_node.host import Host, Hosted
 from cloud_node.indexes import DiskIndexes
 from cloud_node.metrics import Build, Metrics
 from cloud_node.metrics_endpoint import MetricsEndpoint
+from cloud_node.rollout import Rollout
 from cloud_node.runner import ModelRunner
 from cloud_node.served import Served
 from cloud_node.service import InferenceService
 from cloud_node.serving import serve
 from cloud_node.store import MemoryStore
+from cloud_node.versions import by_name, check_versions, labels_of
 from cloud_node.watching import watch_cache, watch_engines, watch_prefixes, watch_service, watch_store
 from splitmodel.loading import Checkpoint
 from wire.errors import BadInput
@@ -72,20 +74,23 @@ class CloudServer:
     def __init__(self, config: CloudConfig, models: Sequence[Ready]) -> None:
         self._config = config
         version = metadata.version("cleave")
-        self.metrics = Metrics(
-            *(Build(version, model.served.name, model.device, model.dtype) for model in models)
-        )
+        check_versions([model.served for model in models], is_rollout=config.rollout.is_on)
+        labels = labels_of([model.served for model in models])
+        builds = zip(labels, models, strict=True)
+        self.metrics = Metrics(*(Build(version, label, one.device, one.dtype) for label, one in builds))
         store = MemoryStore(config.cache_bytes, config.cache_ttl_s) if config.cache_bytes else None
         cache = Cache(store)
         self._engines = {
-            model.served.name: Engine(model.runner, config.engine, self.metrics) for model in models
+            label: Engine(model.runner, config.engine, self.metrics)
+            for label, model in zip(labels, models, strict=True)
         }
-        self._flights = {name: Flights(engine, cache) for name, engine in self._engines.items()}
-        hosted = {
-            model.served.name: Hosted(model.served, self._flights[model.served.name]) for model in models
-        }
+        self._flights = {label: Flights(engine, cache) for label, engine in self._engines.items()}
+        hosted = by_name(
+            [Hosted(one.served, self._flights[label]) for label, one in zip(labels, models, strict=True)]
+        )
         self._indexes = _indexes(config, models)
-        host = Host(hosted, config.bounds, version, cache, self._indexes, self.metrics)
+        share_of = Rollout(config.rollout).share_of
+        host = Host(hosted, config.bounds, version, cache, self._indexes, self.metrics, share_of)
         bundles = [BundleFiles(model.bundle, model.served) for model in models]
         self._service = InferenceService(host, bundles, config.max_detached)
         watch_engines(self.metrics, self._engines)
@@ -93,7 +98,11 @@ class CloudServer:
         watch_cache(self.metrics, cache, list(self._flights.values()))
         watch_prefixes(
             self.metrics,
-            {m.served.name: m.runner.prefixes for m in models if isinstance(m.runner, ModelRunner)},
+            {
+                label: model.runner.prefixes
+                for label, model in zip(labels, models, strict=True)
+                if isinstance(model.runner, ModelRunner)
+            },
         )
         if store is not None:
             watch_store(self.metrics, store)
@@ -156,7 +165,6 @@ def _indexes(config: CloudConfig, models: Sequence[Ready]) -> DiskIndexes | None
 def run(config: CloudConfig, sources: Sequence[Source], tell: Callable[[str], None]) -> None:
     """Runs a cloud node until SIGTERM or SIGINT; `tell` gets the address once it is ready."""
     models = [_ready(source, config) for source in sources]
-    _require_different([model.served.name for model in models])
     sys.setswitchinterval(_SWITCH_S)
     asyncio.run(_run(config, models, tell))
 
@@ -165,12 +173,6 @@ def _ready(source: Source, config: CloudConfig) -> Ready:
     served, runner = serve(source.checkpoint, source.bundle, source.name, config.room)
     model = source.checkpoint.model
     return Ready(served, runner, source.bundle, str(model.device), str(model.dtype).removeprefix("torch."))
-
-
-def _require_different(names: Sequence[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise BadInput(f"two models would be served as {name!r}; give each a --name")
 
 
 async def _run(config: CloudConfig, models: Sequence[Ready], tell: Callable[[str], None]) -> None:
