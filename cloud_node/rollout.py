@@ -64,7 +64,7 @@ def parse_shares(text: str) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class RolloutConfig:
-    """One share for all models, or a file that is read again when it changes; neither: every edge gets the first one."""
+    """One share for all models, or a file that is read again when it changes; neither: all edges get the first one."""
 
     share: float | None = None
     file: Path | None = None
@@ -108,7 +108,7 @@ class Rollout:
         except BadInput as error:
             _log.error("the rollout stays as it was: %s", error)
             return
-        said = ", ".join(f"{share:.4%} of {name}" for name, share in self._shares.items())
+        said = ", ".join(f"{100 * share:g} % of {name}" for name, share in self._shares.items())
         _log.warning("the rollout is %s now", said or "at an end: every edge gets the first bundle")
 
 

@@ -25,6 +25,7 @@ from edge_node.listening import Heard
 from edge_node.media import ImageSource
 from edge_node.memory import DEFAULT_BYTES, FeatureMemory
 from edge_node.models import Models, ServedModel
+from edge_node.once_more import once_more
 from edge_node.report import AnswerReport
 from edge_node.retrieval import Hit, embedded_of, hits_of, vector_of
 from edge_node.trust import BundleTrust
@@ -38,7 +39,7 @@ from edge_node.wanted import (
     index_search,
     make_settings,
 )
-from wire.errors import BadInput, IncompatibleBundle
+from wire.errors import BadInput
 from wire.v1 import inference_pb2 as pb
 
 
@@ -229,6 +230,11 @@ class AsyncEdgeNode:
 
     async def _answer(self, wanted: Wanted, report: AnswerReport) -> AsyncGenerator[str, None]:
         started = time.perf_counter()
+        async with aclosing(once_more(self._models, lambda: self._texts(wanted, report, started))) as texts:
+            async for text in texts:
+                yield text
+
+    async def _texts(self, wanted: Wanted, report: AnswerReport, started: float) -> AsyncGenerator[str, None]:
         served, encoded = await self._encoded(wanted)
         report.model = served.model.name
         report.note_inputs(
@@ -252,48 +258,33 @@ class AsyncEdgeNode:
     async def _embedded(self, wanted: Wanted) -> pb.Embedded:
         if len(wanted.inputs) != 1:
             raise BadInput(f"there are {len(wanted.inputs)} inputs, and one has an embedding; give one")
+        async with aclosing(once_more(self._models, lambda: self._embeddings(wanted))) as embeddings:
+            return await anext(embeddings)
+
+    async def _embeddings(self, wanted: Wanted) -> AsyncGenerator[pb.Embedded, None]:
+        """One."""
         served, encoded = await self._encoded(wanted)
         async with aclosing(self._downs(served, wanted, encoded, Sent())) as downs:
-            return await embedded_of(downs, self._address)
+            yield await embedded_of(downs, self._address)
 
     async def _encoded(self, wanted: Wanted) -> tuple[ServedModel, list[Encoded]]:
         given = await asyncio.to_thread(wanted.inputs.read)
         served = await self._models.get(wanted.model, self._cloud())
         return served, await self._encoder.encode(served, given, wanted.wishes(), self._cloud())
 
-    async def _downs(
+    def _downs(
         self, served: ServedModel, wanted: Wanted, encoded: Sequence[Encoded], sent: Sent
     ) -> AsyncGenerator[pb.Down, None]:
         """Sends the request; what the cloud says of it."""
         hash_first = wanted.hash_first
         if hash_first is None and all(one.was_known for one in encoded):
             hash_first = True  # the cloud was asked about them, too
-        opening = _opening(served, wanted, encoded)
+        items = [one.coded.item for one in encoded]
+        opening = wanted.opening(secrets.token_hex(8), served.model.name, served.bundle.digest, items)
         payloads = [one.coded.payload for one in encoded]
-        asked = self._cloud().ask(opening, payloads, sent, hash_first=hash_first)
-        async with aclosing(asked) as downs:
-            try:
-                async for down in downs:
-                    yield down
-            except IncompatibleBundle:
-                self._models.forget()
-                raise
+        return self._cloud().ask(opening, payloads, sent, hash_first=hash_first)
 
     def _cloud(self) -> CloudLink:
         if self._link is None:
             self._link = CloudLink(self._address, self._timeout_s)
         return self._link
-
-
-def _opening(served: ServedModel, wanted: Wanted, encoded: Sequence[Encoded]) -> pb.Open:
-    return pb.Open(
-        request_id=secrets.token_hex(8),
-        model=served.model.name,
-        bundle_digest=served.bundle.digest,
-        text=wanted.question,
-        settings=wanted.settings,
-        deadline_s=wanted.deadline_s or 0.0,
-        inputs=[one.coded.item for one in encoded],
-        priority=wanted.priority,
-        embed=wanted.embed,
-    )

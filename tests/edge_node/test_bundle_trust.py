@@ -134,7 +134,8 @@ def test_with_a_key_what_it_did_not_sign_is_denied_and_nothing_of_it_is_fetched(
             signature.write_bytes(b"\xff" * MAX_SIGNATURE_BYTES)
     with cloud_with(bundle) as node, pytest.raises(Denied, match="signature"):
         asked(node.address, tmp_path / "kept", trust_in(OURS))
-    assert not (tmp_path / "kept").exists()
+    assert not (tmp_path / "kept" / digest_of(bundle)).exists()
+    assert KnownBundles(tmp_path / "kept").read() == ()
 
 
 def test_bundle_that_was_verified_once_needs_its_signature_no_more_from_the_cloud(
