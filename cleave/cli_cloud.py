@@ -56,8 +56,10 @@ def cloud(
 
     Without any authentication configured it should listen on loopback only.
     """
-    from cleave.serving import serve_cloud
     from cloud_node.rollout import parse_share
+
+    share = None if rollout is None else parse_share(rollout)
+    from cleave.serving import serve_cloud
 
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
@@ -83,6 +85,6 @@ def cloud(
         default_deadline_s=deadline_s,
         drain_s=drain_s,
         metrics_listen=metrics_listen,
-        rollout=None if rollout is None else parse_share(rollout),
+        rollout=share,
         rollout_file=rollout_file,
     )
