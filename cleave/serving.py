@@ -13,7 +13,7 @@ import platformdirs
 from cleave.assets import resolve_model
 from cleave.terminal import progress_bars
 from cloud_node.config import CloudConfig
-from cloud_node.rollout import RolloutConfig
+from cloud_node.rollout import Rollout, RolloutConfig
 from cloud_node.server import Source, run
 from cloud_node.serving import open_bundle
 from edge_node.preprocess import preprocess
@@ -37,6 +37,7 @@ def serve_cloud(
             )
     device = find_device(settings.pop("device", "cpu"))
     rollout = RolloutConfig(settings.pop("rollout", None), settings.pop("rollout_file", None))
+    Rollout(rollout)  # what is wrong in its file is said before anything is loaded
     config = CloudConfig(device=device, rollout=rollout, **settings)
     dtype = find_dtype(config.dtype)
     for bundle in bundles:

@@ -75,19 +75,15 @@ class CloudServer:
         self._config = config
         version = metadata.version("cleave")
         check_versions([model.served for model in models], is_rollout=config.rollout.is_on)
-        labels = labels_of([model.served for model in models])
-        builds = zip(labels, models, strict=True)
-        self.metrics = Metrics(*(Build(version, label, one.device, one.dtype) for label, one in builds))
+        named = dict(zip(labels_of([model.served for model in models]), models, strict=True))
+        self.metrics = Metrics(*(Build(version, label, m.device, m.dtype) for label, m in named.items()))
         store = MemoryStore(config.cache_bytes, config.cache_ttl_s) if config.cache_bytes else None
         cache = Cache(store)
         self._engines = {
-            label: Engine(model.runner, config.engine, self.metrics)
-            for label, model in zip(labels, models, strict=True)
+            label: Engine(model.runner, config.engine, self.metrics) for label, model in named.items()
         }
         self._flights = {label: Flights(engine, cache) for label, engine in self._engines.items()}
-        hosted = by_name(
-            [Hosted(one.served, self._flights[label]) for label, one in zip(labels, models, strict=True)]
-        )
+        hosted = by_name([Hosted(model.served, self._flights[label]) for label, model in named.items()])
         self._indexes = _indexes(config, models)
         share_of = Rollout(config.rollout).share_of
         host = Host(hosted, config.bounds, version, cache, self._indexes, self.metrics, share_of)
@@ -98,11 +94,7 @@ class CloudServer:
         watch_cache(self.metrics, cache, list(self._flights.values()))
         watch_prefixes(
             self.metrics,
-            {
-                label: model.runner.prefixes
-                for label, model in zip(labels, models, strict=True)
-                if isinstance(model.runner, ModelRunner)
-            },
+            {label: m.runner.prefixes for label, m in named.items() if isinstance(m.runner, ModelRunner)},
         )
         if store is not None:
             watch_store(self.metrics, store)

@@ -70,7 +70,7 @@ class KnownBundles:
         except FileNotFoundError:
             return ()
         except OSError as error:
-            raise BadInput(f"cannot read {self.path}: {error.strerror}") from error
+            raise BadInput(f"cannot read {self.path}: {error.strerror}; set CLEAVE_CACHE") from error
         if len(data) > MAX_FILE_BYTES:
             raise BadInput(f"{self.path} has more than {MAX_FILE_BYTES:,} bytes; see `cleave trust list`")
         try:
