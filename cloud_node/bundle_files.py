@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from io import BufferedReader
 from pathlib import Path
 
 from cloud_node.served import Served
-from wire.errors import BadInput, IncompatibleBundle
+from wire.bundle_files import open_plain
+from wire.errors import BadInput, IncompatibleBundle, Internal
 from wire.limits import MAX_BUNDLE_PART_BYTES
 from wire.signature import SIGNATURE_NAME, read_signature
 from wire.v1 import inference_pb2 as pb
@@ -28,8 +31,8 @@ class BundleFiles:
         if request.path == SIGNATURE_NAME:
             return self._signature(request)
         sizes = {entry.path: (entry.num_bytes, entry.sha256) for entry in self.served.manifest.files}
-        manifest = self.folder / MANIFEST
-        sizes[MANIFEST] = (manifest.stat().st_size, self.served.bundle_digest)
+        with self._open(MANIFEST) as file:
+            sizes[MANIFEST] = (os.fstat(file.fileno()).st_size, self.served.bundle_digest)
         if request.path not in sizes:
             raise BadInput(f"bundle {request.bundle_digest[:12]} lists no file {request.path[:64]!r}")
         num_bytes, hexdigest = sizes[request.path]
@@ -38,7 +41,10 @@ class BundleFiles:
 
     def _signature(self, request: pb.FetchBundleRequest) -> Iterator[pb.BundlePart]:
         """In one part; read anew each time, as a bundle may be signed, with another key too, while it is served."""
-        data = read_signature(self.folder)
+        try:
+            data = read_signature(self.folder)
+        except IncompatibleBundle as error:
+            raise _not_plain(SIGNATURE_NAME) from error
         if data is None:
             raise BadInput(f"bundle {request.bundle_digest[:12]} is not signed; see `cleave sign`")
         yield pb.BundlePart(
@@ -50,7 +56,7 @@ class BundleFiles:
         )
 
     def _read(self, path: str, start: int, stop: int, total: int, digest: bytes) -> Iterator[pb.BundlePart]:
-        with (self.folder / path).open("rb") as file:
+        with self._open(path) as file:
             file.seek(start)
             offset = start
             while offset < stop or offset == start:
@@ -59,6 +65,17 @@ class BundleFiles:
                 offset += len(data)
                 if not data:
                     return
+
+    def _open(self, path: str) -> BufferedReader:
+        """They were checked when the cloud started; whoever put a link there since gets nothing read through it."""
+        try:
+            return open_plain(self.folder, path)
+        except IncompatibleBundle as error:
+            raise _not_plain(path) from error
+
+
+def _not_plain(path: str) -> Internal:
+    return Internal(f"{path} of the bundle is no plain file here any more; make the bundle again")
 
 
 def _stop(request: pb.FetchBundleRequest, num_bytes: int) -> int:

@@ -76,13 +76,16 @@ def done_message(request_id: str, finished: Finished, cache: pb.Cache.ValueType,
 
 
 def describe_reply(
-    models: Sequence[Served], bounds: Bounds, server_version: str, digests: Mapping[str, Sequence[str]]
+    models: Sequence[Served],
+    bounds: Bounds,
+    server_version: str,
+    digests: Mapping[str, Sequence[str]] | None = None,
 ) -> pb.DescribeReply:
-    """`digests` are of all bundles that are served under a model's name."""
+    """`digests` are of all bundles that are served under a model's name, where there are several."""
     return pb.DescribeReply(
         server_version=server_version,
         protocol_version=limits.PROTOCOL_VERSION,
-        models=[_model(served, digests[served.name]) for served in models],
+        models=[_model(served, (digests or {}).get(served.name, ())) for served in models],
         codecs=[*codec_infos(), *_media_codec_infos(models)],
         limits=bounds.limits.to_wire(),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import tempfile
 from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -118,7 +120,12 @@ async def _fetched(digest: str, fetch: Fetch) -> bytes | None:
 
 
 def _keep(folder: Path, signature: bytes) -> None:
-    """It is verified whenever it is read: half of one is fetched again."""
+    """For the next start, which verifies it anew. A link that somebody put in its place is not written through."""
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / SIGNATURE_NAME).write_bytes(signature)
+        if folder.is_symlink():
+            return
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{SIGNATURE_NAME}-")
+        with os.fdopen(handle, "wb") as file:
+            file.write(signature)
+        Path(name).replace(folder / SIGNATURE_NAME)

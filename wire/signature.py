@@ -76,11 +76,12 @@ def read_signature(folder: Path) -> bytes | None:
 
     Raises IncompatibleBundle (a link, or no plain file) or TooLarge.
     """
-    path = folder / SIGNATURE_NAME
-    if not os.path.lexists(path):
+    if not os.path.lexists(folder / SIGNATURE_NAME):
         return None
-    with open_plain(path, SIGNATURE_NAME) as file:
+    with open_plain(folder, SIGNATURE_NAME) as file:
         data = file.read(MAX_SIGNATURE_BYTES + 1)
     if len(data) > MAX_SIGNATURE_BYTES:
-        raise TooLarge(f"{path} has more than {MAX_SIGNATURE_BYTES:,} bytes; sign the bundle again")
+        raise TooLarge(
+            f"{folder / SIGNATURE_NAME} has more than {MAX_SIGNATURE_BYTES:,} bytes; sign the bundle again"
+        )
     return data
