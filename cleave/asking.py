@@ -19,11 +19,11 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from cleave.connecting import Connection
 from cleave.terminal import printable
 from edge_node.blocking import EdgeNode
 from edge_node.bundle_store import MANIFEST
 from edge_node.bundle_store import Progress as FetchProgress
-from edge_node.credentials import Credentials
 from edge_node.report import AnswerReport, InputReport
 
 # What the media are called that an input would be sent as without a head.
@@ -31,20 +31,18 @@ _MEDIA_NAMES = {"jpeg:90": "JPEG", "opus:24": "Opus", "utf-8": "UTF-8"}
 
 
 def ask_and_print(
-    cloud: str,
+    connection: Connection,
     question: str,
     images: Sequence[Path],
     sounds: Sequence[Path],
     *,
-    timeout_s: float,
     as_json: bool,
-    credentials: Credentials,
     **options: Any,
 ) -> None:
     """Prints the answer as it comes, and what it cost to standard error; or one JSON object at its end."""
     with (
         _fetch_bar() as progress,
-        EdgeNode(cloud, progress=progress, connect_timeout_s=timeout_s, credentials=credentials) as edge,
+        EdgeNode(connection.cloud, progress=progress, **connection.options) as edge,
     ):
         # A process that has just started remembers no input, and the cloud may.
         answer = edge.ask(question, images=images, sounds=sounds, hash_first=True, **options)

@@ -26,6 +26,7 @@ from cleave.options import (
     TailBatch,
 )
 from cleave.options_identity import ClientCa, TlsCert, TlsKey, Tokens, TrustNetwork
+from cleave.options_rollout import Rollout, RolloutFile
 from cleave.options_seen import LogFormat, LogLevel, Otlp
 
 
@@ -59,6 +60,8 @@ def cloud(
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
     otlp: Otlp = None,
+    rollout: Rollout = None,
+    rollout_file: RolloutFile = None,
 ) -> None:
     """Serve the tail, the fusion and the decoder of one model, or several, to edge nodes; SIGTERM drains.
 
@@ -69,10 +72,12 @@ def cloud(
         cleave cloud --model default --listen 0.0.0.0:50051 --tokens tokens.toml --tls-cert a.pem --tls-key a.key
     """
     from cloud_node.identity import Identity
+    from cloud_node.rollout import parse_share
 
     identity = Identity(tls_cert, tls_key, client_ca, tokens, trust_network)
     identity.require_safe(listen)  # before what takes long is even imported
 
+    share = None if rollout is None else parse_share(rollout)
     from cleave.serving import serve_cloud
     from cloud_node.log_lines import start_logging
 
@@ -101,4 +106,6 @@ def cloud(
         drain_s=drain_s,
         metrics_listen=metrics_listen,
         identity=identity,
+        rollout=share,
+        rollout_file=rollout_file,
     )

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cleave.connecting import Connection
 from cleave.terminal import print_table, printable, progress_bars
 from edge_node.blocking import EdgeNode
-from edge_node.credentials import Credentials
 from edge_node.node import AsyncEdgeNode
 from wire.errors import BadInput, CleaveError
 
@@ -20,18 +20,16 @@ _AT_ONCE = 8
 
 
 def index_and_print(
-    cloud: str,
+    connection: Connection,
     paths: Sequence[Path],
     index: str,
     *,
-    timeout_s: float,
     as_json: bool,
-    credentials: Credentials,
     **options: Any,
 ) -> bool:
     """Adds every picture, and says which could not be added; False where there was one."""
     files = _files(paths)
-    failed = asyncio.run(_add_all(cloud, files, index, timeout_s, credentials, options))
+    failed = asyncio.run(_add_all(connection, files, index, options))
     added = len(files) - len(failed)
     if as_json:
         print(json.dumps({"index": index, "added": added, "failed": failed, "ok": not failed}))
@@ -43,16 +41,14 @@ def index_and_print(
 
 
 def search_and_print(
-    cloud: str,
+    connection: Connection,
     text: str,
     image: Path | None,
     sound: Path | None,
     index: str,
     num_hits: int,
     *,
-    timeout_s: float,
     as_json: bool,
-    credentials: Credentials,
     **options: Any,
 ) -> None:
     """Prints what is nearest, the nearest first."""
@@ -60,7 +56,7 @@ def search_and_print(
     wanted = {name: value for name, value in given.items() if value is not None}
     if len(wanted) != 1:
         raise BadInput(f"search for one thing: words, --image or --sound, and {len(wanted)} were given")
-    with EdgeNode(cloud, connect_timeout_s=timeout_s, credentials=credentials) as edge:
+    with EdgeNode(connection.cloud, **connection.options) as edge:
         hits = edge.search(index, num_hits=num_hits, **wanted, **options)
     if as_json:
         print(
@@ -90,17 +86,15 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 
 async def _add_all(
-    cloud: str,
+    connection: Connection,
     files: Sequence[Path],
     index: str,
-    timeout_s: float,
-    credentials: Credentials,
     options: dict[str, Any],
 ) -> dict[str, str]:
     """By path, why a picture is not in the index. Raises what is no one picture's fault."""
     failed: dict[str, str] = {}
     turn = asyncio.Semaphore(_AT_ONCE)
-    async with AsyncEdgeNode(cloud, connect_timeout_s=timeout_s, credentials=credentials) as edge:
+    async with AsyncEdgeNode(connection.cloud, **connection.options) as edge:
         with progress_bars() as progress:
 
             async def add(path: Path) -> None:

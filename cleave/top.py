@@ -13,24 +13,22 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.live import Live
 
+from cleave.connecting import Connection
 from cleave.terminal import print_table
 from cleave.top_reading import Rates, Snapshot, now, rates, snapshot
 from cleave.top_screen import View, render, rows
 from edge_node.blocking import EdgeNode
-from edge_node.credentials import Credentials
 
 # Quantiles of one interval jump where few requests end in it, so they are taken over this many.
 _WINDOW = 10
 _HISTORY = 60
 
 
-def top_and_print(
-    cloud: str, *, interval_s: float, once: bool, timeout_s: float, as_json: bool, credentials: Credentials
-) -> None:
+def top_and_print(connection: Connection, *, interval_s: float, once: bool, as_json: bool) -> None:
     """Shows the cloud's state until Ctrl-C, or `once`; raises Unavailable where it cannot be reached or goes away."""
     try:
-        with EdgeNode(cloud, connect_timeout_s=timeout_s, credentials=credentials) as edge:
-            views = _views(edge, cloud, interval_s)
+        with EdgeNode(connection.cloud, **connection.options) as edge:
+            views = _views(edge, connection.cloud, interval_s)
             first = next(views)
             console = Console()
             if once:

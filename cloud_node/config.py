@@ -8,6 +8,7 @@ from pathlib import Path
 from cloud_node.engine import EngineSettings
 from cloud_node.held_bytes import MAX_HELD_BYTES
 from cloud_node.identity import Identity
+from cloud_node.rollout import RolloutConfig
 from cloud_node.runner import Room
 from cloud_node.served import Bounds
 from wire.errors import BadInput
@@ -49,6 +50,7 @@ class CloudConfig:
     drain_s: float = 30.0
     cache_bytes: int = 256 * MIB  # of answers, features and claims; 0: off
     cache_ttl_s: float = 3600.0
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)  # of bundles that share a name
     limits: Limits = field(default_factory=lambda: Limits(max_new_tokens=256))
     identity: Identity = field(default_factory=Identity)  # who may call
 

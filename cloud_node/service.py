@@ -12,12 +12,12 @@ from typing import Any
 from cloud_node.bundle_files import BundleFiles, find_bundle
 from cloud_node.callers import CALLER, Caller
 from cloud_node.host import Host
-from cloud_node.messages import describe_reply
 from cloud_node.requests import OpenRequests
 from cloud_node.statuses import abort
 from cloud_node.stream import EdgeStream
 from cloud_node.tenants import Tenant
 from wire.errors import CleaveError, Denied, ErrorCode, Overloaded, Unavailable
+from wire.limits import check_edge_id
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
@@ -94,8 +94,10 @@ class InferenceService(pb_grpc.InferenceServicer):
             self._streams.discard(stream)
 
     async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeReply:
-        served = [hosted.served for hosted in self._host.models.values()]
-        return describe_reply(served, self._host.bounds, self._host.server_version)
+        try:
+            return self._host.describe(check_edge_id(request.edge_id))
+        except Exception as error:
+            await abort(context, error)
 
     async def Metrics(self, request: pb.MetricsRequest, context: Any) -> pb.MetricsReply:
         try:
