@@ -125,15 +125,15 @@ def test_failure_reaches_all_who_wait_and_is_computed_again_when_asked_again(
         async with cloud(served, bundle, runner) as server, talk(server.address) as t:
             await t.welcomed()
             for name in ("a", "b"):
-                await t.say(open=asked(served, "hold on fail", name))
+                await t.say(open=asked(served, "hold fail", name))
             await t.hear("have", "b")
             runner.release.set()
             failed = {(await t.hear("failed")).request_id for _ in range(2)}
             assert failed == {"a", "b"}
-            await t.say(open=asked(served, "hold on fail", "c", is_inline=False))
+            await t.say(open=asked(served, "hold fail", "c", is_inline=False))
             assert (await t.hear("have", "c")).what == pb.Have.WHAT_FEATURES
             await t.hear("failed", "c")
             assert num_left(server) == flights_open(server) == 0
-        assert runner.ran == ["hold on fail", "hold on fail"]
+        assert runner.ran == ["hold fail", "hold fail"]
 
     settle(run())
