@@ -74,6 +74,7 @@ def test_edge_that_comes_back_is_counted_by_whether_its_request_is_here(
                 await first.welcomed("edge-1")
                 await first.say(open=opening(served, "hold on", request_id="known"))
                 await first.hear("deltas")
+            await until(lambda: server._service.requests.num_detached == 1)
             runner.release.set()
             async with talk(server.address) as second:
                 await second.welcomed("edge-1")
