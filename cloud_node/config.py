@@ -7,6 +7,8 @@ from pathlib import Path
 
 from cloud_node.engine import EngineSettings
 from cloud_node.held_bytes import MAX_HELD_BYTES
+from cloud_node.identity import Identity
+from cloud_node.rollout import RolloutConfig
 from cloud_node.runner import Room
 from cloud_node.served import Bounds
 from wire.errors import BadInput
@@ -48,7 +50,9 @@ class CloudConfig:
     drain_s: float = 30.0
     cache_bytes: int = 256 * MIB  # of answers, features and claims; 0: off
     cache_ttl_s: float = 3600.0
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)  # of bundles that share a name
     limits: Limits = field(default_factory=lambda: Limits(max_new_tokens=256))
+    identity: Identity = field(default_factory=Identity)  # who may call
 
     def __post_init__(self) -> None:
         for address, example in ((self.listen, 50051), (self.metrics_listen or "off:0", 9100)):
@@ -57,6 +61,7 @@ class CloudConfig:
                 raise BadInput(
                     f"{address!r} is no address to listen on; give host:port, such as 127.0.0.1:{example}"
                 )
+        self.identity.require_safe(self.listen)
         for name in _ABOVE_ZERO:
             if getattr(self, name) <= 0:
                 raise BadInput(f"{name} is {getattr(self, name)}, and it must be above 0")

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from cloud_node.cache import Features
 from cloud_node.flights import Flight
 from cloud_node.held_bytes import Hold
+from cloud_node.host import Hosted
 from cloud_node.messages import have_answer_message, need_message
 from cloud_node.metrics import CacheUse
 from cloud_node.request import Request
@@ -46,7 +47,7 @@ class OpenRequest:
     """
 
     key: RequestKey
-    model: str
+    hosted: Hosted  # the bundle that it is asked of
     asked: Request  # as it came; `request` is what is answered, maybe from other features
     request: Request
     hear: Callable[[OpenRequest, Event], None]
