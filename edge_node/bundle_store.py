@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -59,11 +60,13 @@ class BundleStore:
             raise MalformedMessage(f"the cloud names the bundle {digest[:64]!r}, which is no SHA-256")
         folder = self._folder / digest
         async with self._lock:
-            if not _is_whole(folder / MANIFEST, digest):
+            data = _manifest(folder / MANIFEST, digest)
+            if data is None:
                 # Its size is not known, so that nobody could tell too long a beginning from a right one.
                 entry = FileEntry(path=MANIFEST, num_bytes=MAX_MANIFEST_BYTES, sha256=digest)
                 await self._fetch(digest, entry, fetch, _Tally(self._progress), is_exact=False)
-        return StoredBundle(folder, digest, load_manifest(folder / MANIFEST))
+                data = (folder / MANIFEST).read_bytes()
+        return StoredBundle(folder, digest, load_manifest(data))
 
     async def need(self, bundle: StoredBundle, paths: Sequence[str], fetch: Fetch) -> None:
         """Makes sure that these files of the bundle are here; raises IncompatibleBundle for one it does not list."""
@@ -89,6 +92,7 @@ class BundleStore:
             )
         target = self._folder / digest / safe_path(entry.path)
         try:
+            _require_no_links(self._folder, target.parent, self._folder / PARTIAL)
             target.parent.mkdir(parents=True, exist_ok=True)
             with open_partial(self._folder / PARTIAL, f"{digest}/{entry.path}", is_resumed=is_exact) as part:
                 try:
@@ -123,8 +127,14 @@ async def _receive(part: PartialFile, digest: str, entry: FileEntry, fetch: Fetc
     received, hashed = await asyncio.to_thread(part.hash_so_far, entry.num_bytes)
     if received:
         tally.tell(entry.path, received, entry.num_bytes)
+    is_begun = (
+        False  # an empty part is the only one, of an empty rest: nobody is kept waiting by more of them
+    )
     async with aclosing(fetch(digest, entry.path, received)) as pieces:
         async for piece in pieces:
+            if is_begun and not piece.data:
+                raise MalformedMessage(f"{entry.path} came with an empty part after {received:,} bytes")
+            is_begun = True
             if piece.offset != received or received + len(piece.data) > entry.num_bytes:
                 raise MalformedMessage(
                     f"{entry.path} came with offset {piece.offset:,} after {received:,} bytes of "
@@ -142,8 +152,27 @@ async def _receive(part: PartialFile, digest: str, entry: FileEntry, fetch: Fetc
 def _has(folder: Path, entry: FileEntry) -> bool:
     # Checked when it was stored, and only whole files are: its size tells of a disk that lost its end.
     file = folder / safe_path(entry.path)
+    try:
+        _require_no_links(folder.parent, file)
+    except OSError:
+        return False
     return file.is_file() and file.stat().st_size == entry.num_bytes
 
 
-def _is_whole(path: Path, sha256: str) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+def _manifest(path: Path, sha256: str) -> bytes | None:
+    """Its bytes, if they are there and right."""
+    if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        data = file.read(MAX_MANIFEST_BYTES + 1)
+    return data if hashlib.sha256(data).hexdigest() == sha256 else None
+
+
+def _require_no_links(base: Path, *paths: Path) -> None:
+    """Raises OSError where a path leads through a symbolic link below the base: what others planted there."""
+    for path in paths:
+        for part in (path, *path.parents):
+            if part == base:
+                break
+            if part.is_symlink():
+                raise OSError(errno.ELOOP, f"{part} is a symbolic link")

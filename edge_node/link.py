@@ -103,6 +103,7 @@ class CloudLink:
         waits = (not fits) if hash_first is None else hash_first
         inbox = stream.subscribe(opening.request_id)
         is_over = False
+        needed: set[int] = set()
         try:
             if fits and not waits:
                 for index, payload in enumerate(payloads):
@@ -119,8 +120,12 @@ class CloudLink:
                     raise down
                 if waits and down.WhichOneof("message") == "need":
                     index, start = down.need.input_index, down.need.from_offset
-                    if index >= len(payloads):
-                        raise MalformedMessage(f"{self.address} needs input {index} of {len(payloads)}")
+                    if index >= len(payloads) or index in needed:
+                        again = " again" if index in needed else ""
+                        raise MalformedMessage(
+                            f"{self.address} needs input {index} of {len(payloads)}{again}"
+                        )
+                    needed.add(index)
                     await self._upload(stream, opening.request_id, index, payloads[index], start, sent)
                 is_over = down.WhichOneof("message") == "done"
                 yield down

@@ -50,6 +50,10 @@ MAX_SAMPLE_RATE_HZ = 768_000
 MAX_SOUND_CHANNELS = 1024
 # Ten steps are told apart by a person; more invite an arms race.
 MAX_PRIORITY = 9
+# What an edge keeps of a cloud's words: of one answer, and of one request's messages that nobody has read yet. 4096 new
+# tokens make far less of either.
+MAX_ANSWER_CHARS = 4 * MIB
+MAX_UNREAD_BYTES = 64 * MIB
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARS = 256
 MAX_CONVERSATION_MESSAGES = 256

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from wire.bundle_files import FileEntry, Sha256, check_files, safe_path
+from wire.bundle_files import FileEntry, Sha256, check_distinct, check_files, safe_path
 from wire.chain_entries import (
     Arm,
     Chain,
@@ -55,6 +55,7 @@ __all__ = [
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
+SIGNATURE_NAME = "manifest.sig"  # beside it, of whoever vouches for the bundle
 
 
 class ProbeItem(Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,8 +89,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         _check_unique("chain", [chain.chain_id for chain in self.chains])
-        _check_unique("file", [entry.path for entry in self.files])
         listed = {entry.path for entry in self.files}
+        check_distinct([MANIFEST_NAME, SIGNATURE_NAME, *(entry.path for entry in self.files)])
         used = [path for chain in self.chains for stage in chain.stages for path in stage.files]
         recipes = [chain.preprocessing for chain in self.chains]
         used += [recipe.tokenizer for recipe in recipes if isinstance(recipe, TextPreprocessing)]
