@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 # A thread that asks for the interpreter gets it within this. At Python's own 5 ms, a step of 1 ms would wait for
 # several times its length wherever another request is being prepared.
-_SWITCH_S = 0.0005
+SWITCH_S = 0.0005
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Inference"].full_name
 
@@ -157,7 +157,7 @@ def run(config: CloudConfig, sources: Sequence[Source], tell: Callable[[str], No
     """Runs a cloud node until SIGTERM or SIGINT; `tell` gets the address once it is ready."""
     models = [_ready(source, config) for source in sources]
     _require_different([model.served.name for model in models])
-    sys.setswitchinterval(_SWITCH_S)
+    sys.setswitchinterval(SWITCH_S)
     asyncio.run(_run(config, models, tell))
 
 
