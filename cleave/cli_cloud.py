@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-
 from cleave.options import (
     Bundles,
     CacheMb,
@@ -26,6 +23,7 @@ from cleave.options import (
     Slots,
     TailBatch,
 )
+from cleave.options_seen import LogFormat, LogLevel, Otlp
 
 
 def cloud(
@@ -48,21 +46,23 @@ def cloud(
     deadline_s: DefaultDeadline = 60.0,
     drain_s: Drain = 30.0,
     metrics_listen: MetricsListen = "",
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "info",
+    otlp: Otlp = None,
 ) -> None:
     """Serve the tail, the fusion and the decoder of one model, or several, to edge nodes; SIGTERM drains.
 
     Without any authentication configured it should listen on loopback only.
     """
     from cleave.serving import serve_cloud
+    from cloud_node.log_lines import start_logging
 
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    logging.getLogger("cloud_node").setLevel(logging.INFO)
+    start_logging(log_format, log_level)
     serve_cloud(
         model,
         bundle or (),
         name or (),
+        otlp,
         listen=listen,
         index_dir=index_dir,
         device=device,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Values
 from typing import Any, Protocol, cast
 
+from cloud_node.log_lines import about
 from cloud_node.scheduler import Chunk, Scheduler
 from cloud_node.sequence import Embeddings, Event, Finished, FinishReason, Sequence
 from cloud_node.telling import Events, Telling
@@ -206,10 +207,10 @@ class RunningBatch:
 
 
 def failure(sequence: Sequence, error: Exception) -> CleaveError:
-    """What its sequence is told of an error; one that is not ours may hold a user's data, so only the log has it."""
+    """What its sequence is told of an error. The text of one that is not ours may hold a user's data: nobody has it."""
     if isinstance(error, CleaveError):
         return error
-    _log.error("request %s failed inside the model", sequence.request.request_id, exc_info=error)
+    _log.error("request failed inside the model", exc_info=error, extra=about(sequence.request))
     return ModelFailed(f"the model failed on this request ({type(error).__name__}); the others go on")
 
 

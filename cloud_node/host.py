@@ -9,6 +9,7 @@ from cloud_node.cache import Cache
 from cloud_node.flights import Flights
 from cloud_node.metrics import Metrics
 from cloud_node.served import Bounds, Served
+from cloud_node.spans import NoSpans, Spans
 from cloud_node.vectors import VectorIndexes
 from wire.errors import UnknownModel
 
@@ -31,6 +32,7 @@ class Host:
     cache: Cache
     indexes: VectorIndexes | None = None  # where the operator gave a folder for them
     metrics: Metrics = field(default_factory=Metrics)
+    spans: Spans = field(default_factory=NoSpans)
 
     def find(self, name: str) -> Hosted:
         """Raises UnknownModel, which names those that are here."""

@@ -49,7 +49,8 @@ class OpenRequest:
     request: Request
     hear: Callable[[OpenRequest, Event], None]
     received_bytes: list[int]  # of each input's payload
-    ready_s: float  # when the last byte came that it needs, monotonic
+    opened_s: float  # monotonic, as is the next
+    ready_s: float  # when the last byte came that it needs
     line: Line | None = None
     deadline: asyncio.TimerHandle | None = None
     payloads: dict[int, memoryview] = field(default_factory=dict)  # those that are here, whole

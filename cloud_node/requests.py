@@ -7,7 +7,6 @@ then it waits for its answer (cloud_node/answering.py). When its stream is lost 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable
 from dataclasses import replace
@@ -15,18 +14,16 @@ from dataclasses import replace
 from cloud_node.answering import Answering
 from cloud_node.detached import Detached
 from cloud_node.embedding import use_embeddings
+from cloud_node.endings import tell_done, tell_failed, tell_refused
 from cloud_node.host import Host
 from cloud_node.messages import ack_message, done_message, need_message
-from cloud_node.metrics import CacheUse
 from cloud_node.opened import Line, OpenRequest, RequestKey
-from cloud_node.request import parse_open
+from cloud_node.request import Request, parse_open
 from cloud_node.sequence import Embeddings, Event, Finished, StepTimes, TextDelta
 from cloud_node.tenants import Peer
 from cloud_node.upload import Uploads
 from wire.errors import Cancelled, CleaveError, MalformedMessage, to_failed
 from wire.v1 import inference_pb2 as pb
-
-_log = logging.getLogger(__name__)
 
 
 class OpenRequests:
@@ -61,16 +58,18 @@ class OpenRequests:
         known = self._resumable.get(key)
         if known is None:
             self._host.metrics.request_received()
+            if message.HasField("resume"):
+                self._host.metrics.request_resumed(is_found=False)
         self._host.metrics.bytes_received(sum(len(item.payload) for item in message.inputs))
         hosted = self._host.find(message.model)
         request = parse_open(message, hosted.served, self._host.bounds, peer.tenant)
         if known is not None:
-            _require_same(known, message, replace(request, deadline_s=known.asked.deadline_s))
+            _require_same(known, message, _as_asked(request, known))
             return known, True
         opened = OpenRequest(
             key, message.model, request, request, self._hear,
             received_bytes=[len(item.payload) for item in message.inputs],
-            ready_s=time.monotonic(),
+            opened_s=(now_s := time.monotonic()), ready_s=now_s,
         )  # fmt: skip
         opened.deadline = asyncio.get_running_loop().call_later(request.deadline_s, self._expire, opened)
         self._all.add(opened)
@@ -85,7 +84,7 @@ class OpenRequests:
 
     def resume(self, opened: OpenRequest, message: pb.Open, line: Line) -> None:
         """Goes on with it on this line, after what its edge has."""
-        self._host.metrics.request_resumed()
+        self._host.metrics.request_resumed(is_found=True)
         self._detached.take_back(opened)
         opened.go_on(line, message.resume.received_tokens)
         if opened.is_over:
@@ -116,7 +115,7 @@ class OpenRequests:
 
     def refuse(self, request_id: str, line: Line, error: CleaveError) -> None:
         """Says why an Open is no request."""
-        self._note_failed(request_id[:64], error, "miss")
+        tell_refused(self._host, request_id, error)
         line.put(pb.Down(failed=to_failed(request_id[:64], error)))
 
     def close(self) -> None:
@@ -217,17 +216,12 @@ class OpenRequests:
     def _say_done(self, opened: OpenRequest, finished: Finished, *before: pb.Down) -> None:
         is_repeated = opened.cache == pb.CACHE_ANSWER
         times = StepTimes(total_s=time.monotonic() - opened.ready_s) if is_repeated else finished.times
-        request_id, num_tokens = opened.request.request_id, finished.generated_tokens
-        self._over(opened, *before, done_message(request_id, finished, opened.cache, times))
-        use = opened.cache_use
-        self._host.metrics.request_ended("done", use)
-        self._host.metrics.answered(times, finished.prompt_tokens, num_tokens, opened.ttft_s)
-        _log.info("request %s done: %d tokens, %.3f s, %s", request_id, num_tokens, times.total_s, use)
+        self._over(opened, *before, done_message(opened.request.request_id, finished, opened.cache, times))
+        tell_done(self._host, opened, finished, times)
 
     def _say_failed(self, opened: OpenRequest, error: CleaveError) -> None:
-        request_id = opened.request.request_id
-        self._note_failed(request_id, error, opened.cache_use)
-        self._over(opened, pb.Down(failed=to_failed(request_id, error)))
+        tell_failed(self._host, opened, error)
+        self._over(opened, pb.Down(failed=to_failed(opened.request.request_id, error)))
 
     def _over(self, opened: OpenRequest, *downs: pb.Down) -> None:
         """The last words; kept for an edge that is away, until its time is over."""
@@ -236,9 +230,10 @@ class OpenRequests:
             self._resumable.pop(opened.key, None)
         opened.say_ending(*downs)
 
-    def _note_failed(self, request_id: str, error: CleaveError, cache: CacheUse) -> None:
-        self._host.metrics.request_ended(error.code.name.lower(), cache)
-        _log.info("request %s failed: %s", request_id, error.code.name)
+
+def _as_asked(request: Request, known: OpenRequest) -> Request:
+    """But for what may differ where an Open comes again."""
+    return replace(request, deadline_s=known.asked.deadline_s, trace=known.asked.trace)
 
 
 def _require_same(known: OpenRequest, message: pb.Open, request: object) -> None:

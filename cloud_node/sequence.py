@@ -32,6 +32,7 @@ class StepTimes:
     prefill_s: float = 0.0  # fusion, and its prompt's chunks with what ran between them
     decode_s: float = 0.0  # from the first token to the last
     total_s: float = 0.0
+    cache_s: float = 0.0  # looking into the cache, and waiting there for an equal request elsewhere
 
 
 @dataclass(frozen=True, slots=True)

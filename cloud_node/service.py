@@ -13,7 +13,7 @@ from cloud_node.host import Host
 from cloud_node.messages import describe_reply
 from cloud_node.requests import OpenRequests
 from cloud_node.stream import EdgeStream
-from wire.errors import CleaveError, Internal, Unavailable, status_of, to_trailer
+from wire.errors import CleaveError, ErrorCode, Internal, Unavailable, status_of, to_trailer
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
@@ -40,13 +40,16 @@ class InferenceService(pb_grpc.InferenceServicer):
         for stream in self._streams:
             stream.go_away(reason, drain_s)
 
-    async def finish(self, timeout_s: float) -> None:
-        """Waits until no stream has an open request, at most that long; then ends the streams, and all that is open."""
+    async def wait_idle(self, timeout_s: float) -> None:
+        """Waits until no stream has an open request, at most that long."""
         waiting = [asyncio.ensure_future(stream.idle.wait()) for stream in self._streams]
         if waiting:
             _, late = await asyncio.wait(waiting, timeout=timeout_s)
             for task in late:
                 task.cancel()
+
+    def finish(self) -> None:
+        """Ends the streams, and all that is open."""
         for stream in self._streams:
             stream.finish(
                 Unavailable("the cloud closed before the answer was whole; ask again", retry_after_s=5.0)
@@ -56,14 +59,18 @@ class InferenceService(pb_grpc.InferenceServicer):
     async def Stream(self, request_iterator: AsyncIterator[pb.Up], context: Any) -> AsyncIterator[pb.Down]:
         stream = EdgeStream(self._host, self.requests, is_draining=self._is_draining)
         self._streams.add(stream)
+        outcome = "cancelled"  # where the edge goes without a word, or its connection is lost
         try:
             async with aclosing(stream.run(request_iterator)) as messages:
                 async for down in messages:
                     yield down
+            outcome = "ok"
         except Exception as error:
+            outcome = (error.code if isinstance(error, CleaveError) else ErrorCode.INTERNAL).name.lower()
             await _abort(context, error)
         finally:
             self._streams.discard(stream)
+            self._host.metrics.stream_ended(outcome)
 
     async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeReply:
         served = [hosted.served for hosted in self._host.models.values()]

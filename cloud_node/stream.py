@@ -69,6 +69,7 @@ class EdgeStream:
     def go_away(self, reason: str, drain_s: float) -> None:
         """No new request from now on."""
         self._is_draining = True
+        self._host.metrics.go_away_said()
         self._outbox.put(pb.Down(go_away=pb.GoAway(reason=reason, drain_s=drain_s)))
 
     def finish(self, error: CleaveError) -> None:

@@ -72,7 +72,7 @@ def test_node_that_is_not_ready_gets_no_new_stream_and_keeps_those_it_has(
             own = await node_of(address, edge_id, nodes)
             async with stream(address, edge_id) as talk:
                 not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
-                await nodes[own]._health.set(READY_SERVICE, not_serving)
+                await nodes[own]._grpc_health.set(READY_SERVICE, not_serving)
                 while await node_of(address, edge_id, nodes) == own:
                     pass
                 await talk.say(open=opening(served_from(tiny_bundle), "two words", request_id="r"))
