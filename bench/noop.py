@@ -108,6 +108,7 @@ class MessageMaker:
         opening = self.opening(work, payload)
         opening.request_id = request_id
         ups = [pb.Up(open=opening)]
+        opening.inputs[0].follows = work == "large"
         if work == "small":
             opening.inputs[0].payload = payload
             ups = [pb.Up(open=opening)]

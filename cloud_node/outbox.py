@@ -16,6 +16,11 @@ MAX_BATCH_CHARS = 64 * 1024
 # Tokens that come faster than this share a message: one costs as much as many, and no reader tells the difference. The
 # first token of an answer, and whatever is no token, goes at once.
 DELTAS_EVERY_S = 0.01
+# What is not urgent waits as long for something that is, to go with it.
+LAZY_S = 0.005
+# One gRPC message costs as much as all that is in it; what waits goes together, if the edge reads it so.
+MAX_TOGETHER = 64
+MAX_TOGETHER_BYTES = 256 * 1024
 
 
 class Outbox:
@@ -36,11 +41,16 @@ class Outbox:
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._has_ended = False
+        self.makes_batches = False  # of messages that wait together
 
-    def put(self, down: pb.Down) -> None:
+    def put(self, down: pb.Down, *, is_urgent: bool = True) -> None:
+        if not is_urgent and not self._messages:
+            now_s = asyncio.get_running_loop().time()
+            self._deltas_from_s = max(self._deltas_from_s, now_s + LAZY_S)
         self._batch = {}
         self._append(down)
-        self._is_urgent.set()
+        if is_urgent:
+            self._is_urgent.set()
 
     def put_delta(self, request_id: str, delta: TextDelta) -> None:
         if self._has_ended:
@@ -77,15 +87,28 @@ class Outbox:
                 self._has_changed.clear()
                 await self._has_changed.wait()
                 continue
-            if self._batch and len(self._messages) == 1:
+            if not self._is_urgent.is_set():
                 await self._ripen()
-            down = self._messages.popleft()
+            down = self._take()
             if not self._messages:
                 self._batch = {}
                 self._is_urgent.clear()
             if len(self._messages) < PAUSE_AT:
                 self._has_room.set()
             yield down
+
+    def _take(self) -> pb.Down:
+        """The first message, or as many as go together."""
+        first = self._messages.popleft()
+        if not self.makes_batches or not self._messages:
+            return first
+        together, num_bytes = [first], first.ByteSize()
+        while self._messages and len(together) < MAX_TOGETHER:
+            num_bytes += self._messages[0].ByteSize()
+            if num_bytes > MAX_TOGETHER_BYTES:
+                break
+            together.append(self._messages.popleft())
+        return pb.Down(batch=pb.Batch(downs=together)) if len(together) > 1 else first
 
     async def _ripen(self) -> None:
         """Lets more tokens join the last batch, until it is time or something is urgent."""

@@ -146,8 +146,9 @@ class OpenRequests:
         for index, item in needed:
             if payload := message.inputs[index].payload:
                 uploads.add(index, 0, payload, item.crc32)
-                self._acknowledge(opened, uploads, index)
-            elif item.total_bytes:
+                # It came with the Open, whose time tells nothing of the link: it may wait for what comes next.
+                self._acknowledge(opened, uploads, index, is_urgent=False)
+            elif item.total_bytes and not message.inputs[index].follows:
                 opened.say(need_message(request.request_id, index))
         await self._advance(opened, uploads)
 
@@ -165,11 +166,14 @@ class OpenRequests:
         self._acknowledge(opened, opened.uploads, chunk.input_index)
         await self._advance(opened, opened.uploads)
 
-    def _acknowledge(self, opened: OpenRequest, uploads: Uploads, index: int) -> None:
+    def _acknowledge(
+        self, opened: OpenRequest, uploads: Uploads, index: int, *, is_urgent: bool = True
+    ) -> None:
         """After a piece: says how much of its input has come, from time to time."""
         opened.received_bytes[index] = received = uploads.received_bytes(index)
         if uploads.take_acknowledgement(index):
-            opened.say(ack_message(opened.request.request_id, index, received, time.monotonic()))
+            ack = ack_message(opened.request.request_id, index, received, time.monotonic())
+            opened.say(ack, is_urgent=is_urgent)
 
     async def _advance(self, opened: OpenRequest, uploads: Uploads) -> None:
         """Goes on when all has come, else waits for the next piece."""

@@ -82,9 +82,9 @@ class EdgeStream:
         for opened in list(self._on.values()):
             self._requests.detach(opened, Cancelled("the edge closed its stream"))
 
-    def put(self, down: pb.Down) -> None:
+    def put(self, down: pb.Down, *, is_urgent: bool = True) -> None:
         """A message of one of its requests."""
-        self._outbox.put(down)
+        self._outbox.put(down, is_urgent=is_urgent)
 
     def put_delta(self, request_id: str, delta: TextDelta) -> None:
         self._outbox.put_delta(request_id, delta)
@@ -114,10 +114,11 @@ class EdgeStream:
             self._end()
 
     async def _welcome(self, messages: AsyncIterator[pb.Up]) -> None:
-        edge_id = await hear_hello(messages)
+        hello = await hear_hello(messages)
         if self._is_draining:
             raise _closing()
-        self._peer = replace(self._peer, edge_id=edge_id)
+        self._peer = replace(self._peer, edge_id=hello.edge_id)
+        self._outbox.makes_batches = hello.takes_batches
         self._heard_s = asyncio.get_running_loop().time()
         self._outbox.put(welcome_message(self._host.bounds, self._host.server_version))
 

@@ -57,22 +57,24 @@ class Line:
         self._last = "deltas" if server.is_echo else "done"
 
     async def hello(self) -> None:
-        hello = pb.Up(hello=pb.Hello(protocol_version=PROTOCOL_VERSION, edge_id="overhead"))
+        hello = pb.Up(hello=pb.Hello(protocol_version=PROTOCOL_VERSION, edge_id="overhead", takes_batches=True))
         await self._call.write(hello.SerializeToString())
-        assert (await self._next()) == "welcome"
+        assert await self._next() == ["welcome"]
 
     async def ask(self, message: Message) -> None:
         for part in message.parts:
             await self._call.write(part)
-        while await self._next() != self._last:
+        while self._last not in await self._next():
             pass
 
-    async def _next(self) -> str:
+    async def _next(self) -> list[str]:
+        """The kinds of the messages that came."""
         down = await self._call.read()
         assert down is not grpc.aio.EOF, "the stream ended"
-        kind: str = down.WhichOneof("message")
-        assert kind != "failed", down.failed.message
-        return kind
+        downs = down.batch.downs or [down]
+        kinds = [one.WhichOneof("message") for one in downs]
+        assert "failed" not in kinds, downs
+        return kinds
 
 
 @contextlib.asynccontextmanager
