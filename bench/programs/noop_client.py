@@ -57,7 +57,9 @@ class Line:
         self._last = "deltas" if server.is_echo else "done"
 
     async def hello(self) -> None:
-        hello = pb.Up(hello=pb.Hello(protocol_version=PROTOCOL_VERSION, edge_id="overhead", takes_batches=True))
+        hello = pb.Up(
+            hello=pb.Hello(protocol_version=PROTOCOL_VERSION, edge_id="overhead", takes_batches=True)
+        )
         await self._call.write(hello.SerializeToString())
         assert await self._next() == ["welcome"]
 
