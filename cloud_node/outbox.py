@@ -17,7 +17,7 @@ MAX_BATCH_CHARS = 64 * 1024
 # first token of an answer, and whatever is no token, goes at once.
 DELTAS_EVERY_S = 0.01
 # What is not urgent waits as long for something that is, to go with it.
-LAZY_S = 0.005
+LAZY_S = 0.001
 # One gRPC message costs as much as all that is in it; what waits goes together, if the edge reads it so.
 MAX_TOGETHER = 64
 MAX_TOGETHER_BYTES = 256 * 1024
@@ -69,6 +69,11 @@ class Outbox:
         """Nothing follows."""
         self._has_ended = True
         self._is_ripe.set()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the edge takes what it is told."""
+        return self._has_room.is_set()
 
     async def room(self) -> None:
         """Waits until the edge has taken what waits for it."""

@@ -101,7 +101,8 @@ class EdgeStream:
             async for up in messages:
                 self._heard_s = asyncio.get_running_loop().time()
                 await self._take(up)
-                await self._outbox.room()
+                if not self._outbox.has_room:
+                    await self._outbox.room()
             # A stream that is lost ends like one that the edge has ended.
             for opened in [one for one in self._on.values() if one.uploads is not None]:
                 error = MalformedMessage("the edge ended its stream before the upload was whole")
