@@ -120,7 +120,7 @@ class Cache:
 
     async def claimed(self, item: RequestInput, served: Served, tenant: str = "") -> bytes | None:
         """The feature_key that a client of this tenant claimed for the same input and arm."""
-        if not item.input_key:
+        if not item.input_key or self._store is None:
             return None
         claim = await self._get("claim", _claim_key(item, served, tenant), _Claim)
         return claim.feature_key if claim is not None else None

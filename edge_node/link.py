@@ -11,11 +11,12 @@ import grpc
 
 from edge_node.addresses import target_of
 from edge_node.asking import Asking, Question, Sent
+from edge_node.channel import open_channel, open_stub
+from edge_node.credentials import NO_CREDENTIALS, Credentials
+from edge_node.diagnosis import why_unreachable
 from edge_node.edge_id import METADATA_KEY
 from edge_node.patience import PATIENT, Patience
 from edge_node.stream import CloudStream, closed_here
-from wire import limits
-from wire.checked import checked_stub
 from wire.errors import Unavailable, from_rpc_error
 from wire.v1 import inference_pb2 as pb
 
@@ -30,14 +31,21 @@ _TRANSIENT_FAILURE = grpc.ChannelConnectivity.TRANSIENT_FAILURE
 class CloudLink:
     """Connects on first use, and again after a stream was lost. All methods belong to one event loop."""
 
-    def __init__(self, address: str, connect_timeout_s: float = CONNECT_TIMEOUT_S, edge_id: str = "") -> None:
+    def __init__(
+        self,
+        address: str,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        credentials: Credentials = NO_CREDENTIALS,
+        edge_id: str = "",
+    ) -> None:
         self.address = address
         self.has_met = False
         self._timeout_s = connect_timeout_s
+        self._credentials = credentials
+        self._channel = open_channel(address, credentials, target_of(address))
+        self._stub = open_stub(self._channel, credentials)
         self._edge_id = edge_id or secrets.token_hex(16)
         self._metadata = ((METADATA_KEY, self._edge_id),)
-        self._channel = grpc.aio.insecure_channel(target_of(address), options=grpc_channel_options())
-        self._stub = checked_stub(self._channel)
         self._stream: CloudStream | None = None
         self._connecting: asyncio.Task[CloudStream] | None = None
         self._is_closed = False
@@ -147,17 +155,13 @@ class CloudLink:
                 wait_s = min(left_s, _RETRY_S) if has_failed else left_s
                 await asyncio.wait_for(self._channel.wait_for_state_change(state), wait_s)
             except TimeoutError:
+                if (
+                    has_failed
+                    and (known := await why_unreachable(self.address, self._credentials)) is not None
+                ):
+                    raise known from None
                 reason = "connecting fails" if has_failed else "nothing comes back"
                 raise Unavailable(
                     f"no cloud node answers at {self.address} ({reason}, given up after {wait_s:.2g} s); is the "
                     "address right, and does `cleave cloud` run there?"
                 ) from None
-
-
-def grpc_channel_options() -> list[tuple[str, int]]:
-    """The shared options, and a fast first failure: whoever asks wants to know now."""
-    return [
-        *limits.grpc_options(),
-        ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 1000),
-    ]

@@ -19,6 +19,7 @@ from edge_node.addresses import check_address
 from edge_node.answer import AsyncAnswer, texts_of
 from edge_node.asking import Sent
 from edge_node.bundle_store import BundleStore, Progress, default_folder
+from edge_node.credentials import Credentials
 from edge_node.edge_id import check_edge_id, kept_edge_id
 from edge_node.encoding import Encoded, Encoder
 from edge_node.given import SoundSource
@@ -28,9 +29,11 @@ from edge_node.listening import Heard
 from edge_node.media import ImageSource
 from edge_node.memory import DEFAULT_BYTES, FeatureMemory
 from edge_node.models import Models, ServedModel
+from edge_node.once_more import once_more
 from edge_node.patience import RECONNECT_S, Patience
 from edge_node.report import AnswerReport
 from edge_node.retrieval import Hit, embedded_of, hits_of, vector_of
+from edge_node.trust import BundleTrust
 from edge_node.wanted import (
     Codecs,
     EmbedOptions,
@@ -43,7 +46,7 @@ from edge_node.wanted import (
     index_search,
     make_settings,
 )
-from wire.errors import BadInput, IncompatibleBundle
+from wire.errors import BadInput
 from wire.v1 import inference_pb2 as pb
 
 
@@ -52,8 +55,9 @@ class AsyncEdgeNode:
 
     `bundles` is the folder to keep bundles in ($CLEAVE_CACHE or the user's cache by default); `num_threads`
     bounds a head's threads (0: all cores); `memory_bytes` of coded features are kept for further questions
-    about the same inputs; `progress` hears of files being fetched. `cloud` may list several, as "10.0.0.1:50051,
-    10.0.0.2:50051", by IP address: the first that answers is used, the next when it is lost.
+    about the same inputs; `progress` hears of files being fetched; `credentials` are the environment's by default;
+    `trust` says which bundles may run here. `cloud` may list several, as
+    "10.0.0.1:50051,10.0.0.2:50051", by IP address: the first that answers is used, the next when it is lost.
 
     A connection that is lost in the middle of an answer is made again, and the answer goes on where it was: for
     `reconnect_s` without progress, and within the request's deadline. With `waits_when_busy` a cloud that is
@@ -72,14 +76,17 @@ class AsyncEdgeNode:
         reconnect_s: float = RECONNECT_S,
         waits_when_busy: bool = False,
         edge_id: str | None = None,
+        credentials: Credentials | None = None,
+        trust: BundleTrust | None = None,
     ) -> None:
         self._address = check_address(cloud)
         self._timeout_s = connect_timeout_s
+        self._credentials = Credentials.from_environment() if credentials is None else credentials
         self._patience = Patience(reconnect_s, waits_when_busy)
         self._edge_id = check_edge_id(edge_id) if edge_id is not None else None
         self._folder = bundles or default_folder()
         store = BundleStore(self._folder, progress)
-        self._models = Models(store, num_threads)
+        self._models = Models(store, num_threads, trust or BundleTrust.from_environment())
         self._encoder = Encoder(store, FeatureMemory(memory_bytes))
         self._link: CloudLink | None = None
 
@@ -220,6 +227,11 @@ class AsyncEdgeNode:
 
     async def _answer(self, wanted: Wanted, report: AnswerReport) -> AsyncGenerator[str, None]:
         started = time.perf_counter()
+        async with aclosing(once_more(self._models, lambda: self._texts(wanted, report, started))) as texts:
+            async for text in texts:
+                yield text
+
+    async def _texts(self, wanted: Wanted, report: AnswerReport, started: float) -> AsyncGenerator[str, None]:
         served, encoded = await self._encoded(wanted)
         report.model = served.model.name
         report.note_inputs(
@@ -244,49 +256,34 @@ class AsyncEdgeNode:
     async def _embedded(self, wanted: Wanted) -> pb.Embedded:
         if len(wanted.inputs) != 1:
             raise BadInput(f"there are {len(wanted.inputs)} inputs, and one has an embedding; give one")
+        async with aclosing(once_more(self._models, lambda: self._embeddings(wanted))) as embeddings:
+            return await anext(embeddings)
+
+    async def _embeddings(self, wanted: Wanted) -> AsyncGenerator[pb.Embedded, None]:
+        """One."""
         served, encoded = await self._encoded(wanted)
         async with aclosing(self._downs(served, wanted, encoded, Sent())) as downs:
-            return await embedded_of(downs, self._address)
+            yield await embedded_of(downs, self._address)
 
     async def _encoded(self, wanted: Wanted) -> tuple[ServedModel, list[Encoded]]:
         given = await asyncio.to_thread(wanted.inputs.read)
         served = await self._models.get(wanted.model, self._cloud())
         return served, await self._encoder.encode(served, given, wanted.wishes(), self._cloud())
 
-    async def _downs(
+    def _downs(
         self, served: ServedModel, wanted: Wanted, encoded: Sequence[Encoded], sent: Sent
     ) -> AsyncGenerator[pb.Down, None]:
         """Sends the request; what the cloud says of it."""
         hash_first = wanted.hash_first
         if hash_first is None and all(one.was_known for one in encoded):
             hash_first = True  # the cloud was asked about them, too
-        opening = _opening(served, wanted, encoded)
+        items = [one.coded.item for one in encoded]
+        opening = wanted.opening(secrets.token_hex(8), served.model.name, served.bundle.digest, items)
         payloads = [one.coded.payload for one in encoded]
-        asked = self._cloud().ask(opening, payloads, sent, hash_first=hash_first, patience=self._patience)
-        async with aclosing(asked) as downs:
-            try:
-                async for down in downs:
-                    yield down
-            except IncompatibleBundle:
-                self._models.forget()
-                raise
+        return self._cloud().ask(opening, payloads, sent, hash_first=hash_first, patience=self._patience)
 
     def _cloud(self) -> CloudLink:
         if self._link is None:
             edge_id = self._edge_id or kept_edge_id(self._folder)
-            self._link = CloudLink(self._address, self._timeout_s, edge_id)
+            self._link = CloudLink(self._address, self._timeout_s, self._credentials, edge_id)
         return self._link
-
-
-def _opening(served: ServedModel, wanted: Wanted, encoded: Sequence[Encoded]) -> pb.Open:
-    return pb.Open(
-        request_id=secrets.token_hex(8),
-        model=served.model.name,
-        bundle_digest=served.bundle.digest,
-        text=wanted.question,
-        settings=wanted.settings,
-        deadline_s=wanted.deadline_s or 0.0,
-        inputs=[one.coded.item for one in encoded],
-        priority=wanted.priority,
-        embed=wanted.embed,
-    )
