@@ -23,6 +23,7 @@ from cleave.options import (
     Models,
     Names,
     PrefixMb,
+    RedisUrl,
     Slots,
     TailBatch,
 )
@@ -43,6 +44,7 @@ def cloud(
     tail_batch: TailBatch = 8,
     max_queue: MaxQueue = 64,
     cache_mb: CacheMb = 256,
+    redis: RedisUrl = "",
     prefix_mb: PrefixMb = 256,
     index_dir: IndexDir = None,
     deadline_s: DefaultDeadline = 60.0,
@@ -75,6 +77,7 @@ def cloud(
         max_tail_batch=tail_batch,
         max_queue=max_queue,
         cache_bytes=cache_mb << 20,
+        redis_url=redis,
         prefix_bytes=prefix_mb << 20,
         default_deadline_s=deadline_s,
         drain_s=drain_s,

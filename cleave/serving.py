@@ -13,6 +13,7 @@ import platformdirs
 from cleave.assets import resolve_model
 from cleave.terminal import progress_bars
 from cloud_node.config import CloudConfig
+from cloud_node.redis_settings import parse_redis_url
 from cloud_node.server import Source, run
 from cloud_node.serving import open_bundle
 from edge_node.preprocess import preprocess
@@ -35,7 +36,9 @@ def serve_cloud(
                 f"there are {len(models)} models and {len(given)} {what}; give one per model, or none"
             )
     device = find_device(settings.pop("device", "cpu"))
-    config = CloudConfig(device=device, **settings)
+    redis_url = settings.pop("redis_url", "")
+    redis = parse_redis_url(redis_url) if redis_url else None
+    config = CloudConfig(device=device, redis=redis, **settings)
     dtype = find_dtype(config.dtype)
     for bundle in bundles:
         open_bundle(bundle)

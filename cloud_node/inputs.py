@@ -61,7 +61,7 @@ def parse_inputs(items: Sequence[pb.Input], served: Served, bounds: Bounds) -> t
     if sum(len(item.payload) for item in items) > limits.max_inline_bytes:
         raise TooLarge(f"an Open holds at most {limits.max_inline_bytes:,} bytes of payloads; send chunks")
     parsed = tuple(_parse(item, served) for item in items)
-    _check_together(parsed, served)
+    check_together(parsed, served)
     return parsed
 
 
@@ -147,7 +147,7 @@ def _check_size(size: Size, chain: Chain) -> None:
         )
 
 
-def _check_together(inputs: Sequence[RequestInput], served: Served) -> None:
+def check_together(inputs: Sequence[RequestInput], served: Served) -> None:
     """What one request makes the cloud hold at once, however small it is coded."""
     decoded = sum(
         spec.num_bytes

@@ -19,7 +19,7 @@ _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
 
 CacheUse = Literal["miss", "features", "answer"]
-Step = Literal["queue", "decode_payload", "tail", "prefill", "decode"]
+Step = Literal["queue", "decode_payload", "tail", "prefill", "decode", "cache"]
 
 # With labels: by their values, in the family's order.
 Reading = float | Mapping[tuple[str], float] | Mapping[tuple[str, str], float]
@@ -49,9 +49,10 @@ class _Watched:
 
 
 Watch = Literal[
-    "requests_queued", "requests_open", "requests_detached", "requests_joined", "streams_open", "slots", "slots_used",
+    "requests_queued", "requests_open", "requests_detached", "requests_joined", "requests_joined_elsewhere",
+    "streams_open", "slots", "slots_used",
     "sequences_decoding", "sequences_prefilling", "cache_bytes", "cache_entries", "cache_evictions",
-    "cache_lookups", "prefix_bytes", "prefix_entries", "prefix_hits",
+    "cache_lookups", "prefix_bytes", "prefix_entries", "prefix_hits", "redis_up", "redis_troubles",
 ]  # fmt: skip
 
 _WATCHED: dict[Watch, _Watched] = {
@@ -62,6 +63,11 @@ _WATCHED: dict[Watch, _Watched] = {
     ),
     "requests_joined": _Watched(
         "cleave_requests_joined", "Requests that waited for the answer of an equal one.", is_counter=True
+    ),
+    "requests_joined_elsewhere": _Watched(
+        "cleave_requests_joined_elsewhere",
+        "Requests that waited for the answer of an equal one on another cloud.",
+        is_counter=True,
     ),
     "streams_open": _Watched("cleave_streams_open", "Streams of edges."),
     "slots": _Watched("cleave_slots", "Rows of the cache of keys and values.", ("model",)),
@@ -79,6 +85,13 @@ _WATCHED: dict[Watch, _Watched] = {
     ),
     "cache_lookups": _Watched(
         "cleave_cache_lookups", "Look-ups in that cache.", ("kind", "outcome"), is_counter=True
+    ),
+    "redis_up": _Watched("cleave_redis_up", "Whether Redis answers: 1 or 0."),
+    "redis_troubles": _Watched(
+        "cleave_redis_troubles",
+        "Look-ups that Redis did not answer in time, and values that it did not take.",
+        ("reason",),
+        is_counter=True,
     ),
     "prefix_bytes": _Watched(
         "cleave_prefix_bytes", "Bytes of keys and values of prompts that were read.", ("model",)

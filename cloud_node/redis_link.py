@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection
@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 State = Literal["up", "unsure", "down"]
 Trouble = Literal["timeout", "error", "busy", "refused", "dropped", "too_large"]
+_TROUBLES: tuple[Trouble, ...] = get_args(Trouble)
 Command = tuple[Any, ...]
 
 # What the library raises where the peer is no Redis, or none that we know.
@@ -52,9 +53,10 @@ class RedisLink:
         self.settings = settings
         self.state: State = "down"
         self.numbers = Numbers()
-        self.troubles: Counter[Trouble] = Counter()
+        self.troubles: Counter[Trouble] = Counter(dict.fromkeys(_TROUBLES, 0))
         self._client = _client(settings)
         self._free = asyncio.Semaphore(settings.num_connections)
+        self._may_write = asyncio.Lock()
         self._num_waiting = 0
         self._in_trouble = asyncio.Event()
         self._settled = asyncio.Event()
@@ -86,7 +88,7 @@ class RedisLink:
         self._num_waiting += 1
         try:
             async with asyncio.timeout(self.settings.timeout_s), self._free:
-                return await self._run(commands)
+                return await self._run(commands) if self.is_up else None
         except TimeoutError:
             self._note_trouble("timeout")
         except _FAILURES:
@@ -97,11 +99,9 @@ class RedisLink:
 
     async def write(self, *commands: Command) -> list[Any] | None:
         """As `ask`, for what no request waits for: one at a time, with `write_timeout_s`."""
-        if not self.is_up:
-            return None
         try:
-            async with asyncio.timeout(self.settings.write_timeout_s):
-                return await self._run(commands)
+            async with self._may_write, asyncio.timeout(self.settings.write_timeout_s):
+                return await self._run(commands) if self.is_up and commands else None
         except TimeoutError:
             self._note_trouble("timeout")
         except _FAILURES:

@@ -11,8 +11,8 @@ from wire.limits import MIB
 _DEFAULT_PORT = 6379
 _EXAMPLE = "redis://host:6379/0, or rediss://user:password@host:6379/0?ssl_ca_certs=FILE for TLS"
 _ABOVE_ZERO = (
-    "timeout_s", "write_timeout_s", "check_s", "retry_s", "lease_s", "num_connections", "max_waiting", "max_value_bytes",
-    "max_pending_bytes",
+    "timeout_s", "write_timeout_s", "check_s", "retry_s", "lease_s", "num_connections", "max_waiting",
+    "max_value_bytes", "max_pending_bytes",
 )  # fmt: skip
 
 

@@ -27,8 +27,7 @@ class RedisStore:
         self._pending: dict[bytes, bytes] = {}  # in the order of their writing
         self._pending_bytes = 0
         self._has_pending = asyncio.Event()
-        self._is_written = asyncio.Event()
-        self._is_written.set()
+        self._batch_is_over = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -52,7 +51,9 @@ class RedisStore:
 
     def value(self, reply: object) -> bytes | None:
         """What that command's reply says: missing, of another type, and too large are all none."""
-        return reply if isinstance(reply, bytes) and 0 < len(reply) <= self._settings.max_value_bytes else None
+        return (
+            reply if isinstance(reply, bytes) and 0 < len(reply) <= self._settings.max_value_bytes else None
+        )
 
     async def put(self, key: bytes, value: bytes) -> None:
         if not value or len(value) > self._settings.max_value_bytes:
@@ -65,12 +66,17 @@ class RedisStore:
         self._pending.pop(key, None)
         self._pending[key] = value
         self._pending_bytes += more
-        self._is_written.clear()
         self._has_pending.set()
 
+    async def written(self, key: bytes) -> None:
+        """Until what was put under a key is written or given up."""
+        while key in self._pending:
+            await self._batch_is_over.wait()
+
     async def flush(self) -> None:
-        """Until all that was put is written or given up."""
-        await self._is_written.wait()
+        """The same of all keys."""
+        while self._pending:
+            await self._batch_is_over.wait()
 
     async def close(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -93,16 +99,14 @@ class RedisStore:
             else:
                 self.link.troubles["refused"] += sum(map(is_refused, replies))
             for key, value in batch.items():
-                self._forget(key, value)
-
-    def _forget(self, key: bytes, value: bytes) -> None:
-        """It is written, unless another value was put meanwhile."""
-        if self._pending.get(key) is value:
-            del self._pending[key]
-            self._pending_bytes -= len(value)
-        if not self._pending:
-            self._has_pending.clear()
-            self._is_written.set()
+                # Another value may have been put under it meanwhile.
+                if self._pending.get(key) is value:
+                    del self._pending[key]
+                    self._pending_bytes -= len(value)
+            if not self._pending:
+                self._has_pending.clear()
+            self._batch_is_over.set()
+            self._batch_is_over = asyncio.Event()
 
 
 def _batch(pending: dict[bytes, bytes]) -> dict[bytes, bytes]:

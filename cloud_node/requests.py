@@ -189,6 +189,8 @@ class OpenRequests:
             case TextDelta():
                 opened.say_delta(event, time.monotonic())
             case Finished():
+                if event.is_repeated:
+                    opened.cache = pb.CACHE_ANSWER
                 self._say_done(opened, event)
             case Embeddings():
                 task = asyncio.get_running_loop().create_task(self._embedded(opened, event))
@@ -216,7 +218,11 @@ class OpenRequests:
 
     def _say_done(self, opened: OpenRequest, finished: Finished, *before: pb.Down) -> None:
         is_repeated = opened.cache == pb.CACHE_ANSWER
-        times = StepTimes(total_s=time.monotonic() - opened.ready_s) if is_repeated else finished.times
+        times = replace(
+            StepTimes() if is_repeated else finished.times,
+            total_s=time.monotonic() - opened.ready_s,
+            cache_s=opened.cache_s + finished.times.cache_s,
+        )
         request_id, num_tokens = opened.request.request_id, finished.generated_tokens
         self._over(opened, *before, done_message(request_id, finished, opened.cache, times))
         use = opened.cache_use

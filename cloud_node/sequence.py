@@ -32,6 +32,7 @@ class StepTimes:
     prefill_s: float = 0.0  # fusion, and its prompt's chunks with what ran between them
     decode_s: float = 0.0  # from the first token to the last
     total_s: float = 0.0
+    cache_s: float = 0.0  # looking into the cache, and waiting for an equal request on another cloud
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Finished:
     prompt_tokens: int
     generated_tokens: int
     times: StepTimes
+    is_repeated: bool = False  # nothing was computed here
 
 
 @dataclass(frozen=True, slots=True, eq=False)

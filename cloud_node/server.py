@@ -23,8 +23,10 @@ from cloud_node.engine import Engine
 from cloud_node.flights import Flights
 from cloud_node.host import Host, Hosted
 from cloud_node.indexes import DiskIndexes
+from cloud_node.leases import Leases
 from cloud_node.metrics import Build, Metrics
 from cloud_node.metrics_endpoint import MetricsEndpoint
+from cloud_node.redis_store import RedisStore
 from cloud_node.runner import ModelRunner
 from cloud_node.served import Served
 from cloud_node.service import InferenceService
@@ -75,8 +77,8 @@ class CloudServer:
         self.metrics = Metrics(
             *(Build(version, model.served.name, model.device, model.dtype) for model in models)
         )
-        store = MemoryStore(config.cache_bytes, config.cache_ttl_s) if config.cache_bytes else None
-        cache = Cache(store)
+        self._store = _store(config)
+        self._cache = cache = _cache(self._store)
         self._engines = {
             model.served.name: Engine(model.runner, config.engine, self.metrics) for model in models
         }
@@ -95,8 +97,7 @@ class CloudServer:
             self.metrics,
             {m.served.name: m.runner.prefixes for m in models if isinstance(m.runner, ModelRunner)},
         )
-        if store is not None:
-            watch_store(self.metrics, store)
+        watch_store(self.metrics, self._store)
         self._health = health.aio.HealthServicer()
         # Without the second option another process could listen on the same port, and take half of the calls.
         self._server = grpc.aio.server(options=[*grpc_options(), ("grpc.so_reuseport", 0)])
@@ -119,6 +120,8 @@ class CloudServer:
             self._endpoint = MetricsEndpoint(self.metrics, self._config.metrics_listen)
             self.metrics_address = self._endpoint.address
             _log.info("metrics at http://%s/metrics", self.metrics_address)
+        if isinstance(self._store, RedisStore):
+            await self._store.start()
         await self._server.start()
         for name in ("", SERVICE_NAME):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -140,11 +143,22 @@ class CloudServer:
             await engine.close()
         for flights in self._flights.values():
             await flights.close()
+        await self._cache.close()
         if self._indexes is not None:
             await asyncio.to_thread(self._indexes.close)
         if self._endpoint is not None:
             await self._endpoint.close()
             self._endpoint = None
+
+
+def _store(config: CloudConfig) -> MemoryStore | RedisStore | None:
+    if config.redis is not None:
+        return RedisStore(config.redis, config.cache_ttl_s)
+    return MemoryStore(config.cache_bytes, config.cache_ttl_s) if config.cache_bytes else None
+
+
+def _cache(store: MemoryStore | RedisStore | None) -> Cache:
+    return Cache(store, Leases(store) if isinstance(store, RedisStore) else None)
 
 
 def _indexes(config: CloudConfig, models: Sequence[Ready]) -> DiskIndexes | None:

@@ -34,7 +34,7 @@ def everything() -> Metrics:
     metrics = Metrics(Build("0", "tiny", "cpu", "float32"))
     metrics.request_received()
     metrics.request_ended("done", "miss")
-    metrics.answered(StepTimes(0.1, 0.2, 0.3, 0.4, 0.5, 1.5), 7, 6, 0.9)
+    metrics.answered(StepTimes(0.1, 0.2, 0.3, 0.4, 0.5, 1.5, 0.6), 7, 6, 0.9)
     metrics.tail_batch(3, 0.25)
     metrics.prefill_chunk(5, 0.125, 2)
     metrics.decode_step(4, 0.002)
@@ -43,6 +43,8 @@ def everything() -> Metrics:
     for name in get_args(Watch):
         if name in _BY_STORE:
             metrics.watch(name, lambda: {("memory",): 1})
+        elif name == "redis_troubles":
+            metrics.watch(name, lambda: {("timeout",): 1})
         elif name == "cache_lookups":
             metrics.watch(name, lambda: {("answer", "hit"): 1})
         elif name in _BY_MODEL:
@@ -96,6 +98,7 @@ def test_every_call_is_counted() -> None:
         'cleave_request_step_seconds_sum{step="tail"}': 0.3,
         'cleave_request_step_seconds_sum{step="prefill"}': 0.4,
         'cleave_request_step_seconds_sum{step="decode"}': 0.5,
+        'cleave_request_step_seconds_sum{step="cache"}': 0.6,
         "cleave_request_seconds_sum": 1.5,
         "cleave_ttft_seconds_sum": 0.9,
         "cleave_tpot_seconds_sum": 0.1,
