@@ -99,7 +99,8 @@ def _serves(held: Held, wanted: RequestInput, served: Served) -> bool:
         return False
     try:
         chain = served.chain(wanted.modality, held.shape_id)
-        if held.split_point < 0 or chain.input_shape.is_tiled != (1 <= held.num_tiles <= MAX_TILES):
+        tiles = range(1, MAX_TILES + 1) if chain.input_shape.is_tiled else range(1)
+        if held.split_point < 0 or held.num_tiles not in tiles:
             return False
         served.require_served(chain, held.split_point)
         loss = _loss(held.shape_id, held.split_point, held.codec, wanted, served)

@@ -92,12 +92,13 @@ class RedisServer:
         self.start()
 
     def _answers(self) -> bool:
-        with contextlib.suppress(redis.exceptions.AuthenticationError), self.client() as client:
+        with self.client() as client:
             try:
                 return bool(client.ping())
+            except redis.exceptions.AuthenticationError:
+                return True
             except redis.exceptions.ConnectionError:
                 return False
-        return True
 
     def _send(self, number: signal.Signals) -> None:
         assert self._process is not None
