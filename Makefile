@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: setup demo test lint bench proto train clean
+.PHONY: setup demo test lint fuzz bench proto train clean
 
 setup: $(VENV)/.installed
 
@@ -29,9 +29,13 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Every decoder of a peer's bytes, fuzzed for a while; ARGS="--seconds 600 --target open --grow". Linux only.
+fuzz: setup
+	$(BIN)/python -m tests.fuzz.run $(ARGS)
+
 # All experiments that need no data set, in full; ARGS=--quick for a sample of each. `cleave bench speech` needs one.
 bench: setup
-	@set -e; for name in exact footprint accuracy batch repeat mixed-split soak coverage retrieval; do $(BIN)/cleave bench $$name $(ARGS); done
+	@set -e; for name in exact footprint accuracy batch repeat mixed-split soak coverage retrieval overload; do $(BIN)/cleave bench $$name $(ARGS); done
 
 # The stubs in wire/v1, from proto/.
 proto: setup

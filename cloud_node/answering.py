@@ -6,6 +6,7 @@ ended it, or its edge may have gone.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from dataclasses import replace
 from cloud_node.cache import Cache, Features, repeated
 from cloud_node.flights import Flights
 from cloud_node.held_arms import Held, fits, in_place_of, serving
+from cloud_node.held_bytes import HeldBytes
 from cloud_node.messages import have_answer_message, have_features_message
 from cloud_node.opened import OpenRequest
 from cloud_node.request import Request
@@ -28,13 +30,17 @@ _TRIES = 2
 class Answering:
     """What a cloud does with a request to one model."""
 
-    def __init__(self, cache: Cache, flights: Flights, served: Served) -> None:
+    def __init__(self, cache: Cache, flights: Flights, served: Served, held: HeldBytes) -> None:
         self._cache = cache
         self._flights = flights
         self._served = served
+        self._held = held
 
     async def without_payloads(self, opened: OpenRequest) -> bool:
-        """Answers from what the cloud holds by now; False where the request is open and needs payloads."""
+        """Answers from what the cloud holds by now; False where the request is open and needs payloads.
+
+        Raises Overloaded where there is no memory for them, or no time for the answer: before they are uploaded.
+        """
         inputs = opened.request.inputs
         with opened.looking():
             opened.held = await self._cache.held(inputs, self._served, opened.key.tenant)
@@ -48,8 +54,11 @@ class Answering:
                 return True
         for turn in range(_TRIES):
             await self._take_features(opened, choices, turn)
-        if opened.is_over or opened.missing:
-            return opened.is_over
+        if opened.is_over:
+            return True
+        self._require_room(opened)
+        if opened.missing:
+            return False
         found_key = self._answer_key(opened.request, _in_order(opened.feature_keys))
         if found_key == answer_key or not await self._repeat(opened, found_key):
             self._compute(opened, found_key)
@@ -135,14 +144,22 @@ class Answering:
             return False
         self._say_have_answer(opened, flight.num_tokens)
         opened.flight = flight
-        self._flights.join(flight, opened.tell)
+        self._flights.join(flight, opened.tell, opened.deadline_at_s)
         return True
 
     def _compute(self, opened: OpenRequest, key: bytes | None) -> None:
         payloads = opened.take_payloads()
         # Looked for again: an equal request may have gone to the engine while the store was asked.
         if not self._join(opened, key):
-            opened.flight = self._flights.start(key, opened.request, payloads, opened.tell)
+            flight = self._flights.start(key, opened.request, payloads, opened.tell, opened.deadline_at_s)
+            opened.flight = flight
+            if flight.sequence is not None:
+                flight.sequence.hold, opened.hold = opened.hold, None
+        opened.let_go()
+
+    def _require_room(self, opened: OpenRequest) -> None:
+        self._flights.check(opened.request)
+        opened.hold = self._held.take(opened.holder, opened.request.held_bytes, random.random())
 
     def _say_have_answer(self, opened: OpenRequest, num_tokens: int) -> None:
         opened.cache = pb.CACHE_ANSWER

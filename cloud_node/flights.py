@@ -8,6 +8,7 @@ the cloud that has the lease, and computes once it has it itself. All methods ru
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -29,8 +30,8 @@ class Flight:
 
     key: bytes | None
     listeners: list[Listen]
-    sequence: Sequence | None = None  # while it is in the engine
-    turn: asyncio.Task[None] | None = None  # while another cloud may have it
+    sequence: Sequence | None = None
+    turn: asyncio.Task[None] | None = None  # while another cloud may have it, and the engine has not
     lease: Lease | None = None  # to compute it here
     text: list[str] = field(default_factory=list)
     num_tokens: int = 0
@@ -61,7 +62,12 @@ class Flights:
         return self._by_key.get(key) if key is not None else None
 
     def start(
-        self, key: bytes | None, request: Request, payloads: tuple[memoryview, ...], listen: Listen
+        self,
+        key: bytes | None,
+        request: Request,
+        payloads: tuple[memoryview, ...],
+        listen: Listen,
+        deadline_at_s: float = math.inf,
     ) -> Flight:
         """Submits a request, where no other cloud is computing the same.
 
@@ -69,23 +75,33 @@ class Flights:
         """
         assert self.find(key) is None
         flight = Flight(key, [listen])
+        flight.sequence = Sequence(
+            request, payloads, lambda event: self._hear(flight, event), deadline_at_s=deadline_at_s
+        )
         self._open.add(flight)
         if key is not None:
             self._by_key[key] = flight
         if key is not None and self._cache.is_shared:
-            turn = self._take_turn(flight, key, request, payloads)
+            turn = self._take_turn(flight, flight.sequence, key)
             flight.turn = asyncio.get_running_loop().create_task(turn)
             return flight
         try:
-            self._submit(flight, request, payloads)
+            self._engine.submit(flight.sequence)
         except CleaveError:
             self._close(flight)
             raise
         return flight
 
-    def join(self, flight: Flight, listen: Listen) -> None:
+    def check(self, request: Request) -> None:
+        """Raises Overloaded where a request would be refused that is submitted right now."""
+        self._engine.check(request)
+
+    def join(self, flight: Flight, listen: Listen, deadline_at_s: float = math.inf) -> None:
         """Tells what was said so far as one delta, and then all that follows."""
         assert flight in self._open
+        assert flight.sequence is not None
+        # It is worth computing as long as one of them waits.
+        flight.sequence.deadline_at_s = max(flight.sequence.deadline_at_s, deadline_at_s)
         flight.listeners.append(listen)
         self.num_joined += 1
         if flight.num_tokens:
@@ -99,41 +115,41 @@ class Flights:
             # First closed: the engine may tell of the end at once, and nobody may join what is ending.
             sequence, turn = flight.sequence, flight.turn
             self._close(flight)
-            if sequence is not None:
+            assert sequence is not None
+            if turn is None:
                 self._engine.stop(sequence, error)
-            elif turn is not None:
+            else:
                 turn.cancel()
+                sequence.let_go()
 
     async def close(self) -> None:
-        """Gives up what is still on its way into the cache."""
-        turns = [flight.turn for flight in self._open if flight.turn is not None]
+        """Gives up what is still on its way into the cache, and what waits for another cloud."""
+        turns = []
+        for flight in self._open:
+            if flight.turn is not None and flight.sequence is not None:
+                flight.sequence.let_go()
+                turns.append(flight.turn)
         for task in (*self._keeping, *turns):
             task.cancel()
         await asyncio.gather(*self._keeping, *turns, return_exceptions=True)
 
-    def _submit(self, flight: Flight, request: Request, payloads: tuple[memoryview, ...]) -> Sequence:
-        flight.sequence = Sequence(request, payloads, lambda event: self._hear(flight, event))
-        self._engine.submit(flight.sequence)
-        return flight.sequence
-
-    async def _take_turn(
-        self, flight: Flight, key: bytes, request: Request, payloads: tuple[memoryview, ...]
-    ) -> None:
+    async def _take_turn(self, flight: Flight, sequence: Sequence, key: bytes) -> None:
         """Tells what another cloud computes; computes it here where none does, or not in time."""
         began_s = time.monotonic()
         # Whoever waits in vain has as long again to compute it; and each request's own deadline ends it.
-        found = await self._cache.answer_elsewhere(key, request.deadline_s / 2)
-        waited_s = time.monotonic() - began_s
+        found = await self._cache.answer_elsewhere(key, sequence.request.deadline_s / 2)
+        sequence.times.cache_s = time.monotonic() - began_s
         flight.turn = None
-        assert flight in self._open, "it would have been cancelled"
         if isinstance(found, Answer):
+            sequence.let_go()
             self.num_joined_elsewhere += len(flight.listeners)
-            self._hear_elsewhere(flight, found, waited_s)
+            self._hear_elsewhere(flight, found, sequence.times.cache_s)
             return
         flight.lease = found
         try:
-            self._submit(flight, request, payloads).times.cache_s = waited_s
+            self._engine.submit(sequence)
         except CleaveError as error:
+            sequence.let_go()
             self._hear(flight, error)
 
     def _hear_elsewhere(self, flight: Flight, answer: Answer, waited_s: float) -> None:

@@ -64,15 +64,9 @@ def in_place_of(request: Request, chosen: dict[int, Held], served: Served) -> Re
     """The request as if its edge had sent these features of its inputs; None where it would be too large then."""
     inputs = list(request.inputs)
     for index, one in chosen.items():
-        inputs[index] = replace(
-            inputs[index],
-            shape_id=one.shape_id,
-            num_tiles=one.num_tiles,
-            split_point=one.split_point,
-            codec=one.codec,
-        )
+        inputs[index] = _as_if_sent(inputs[index], one, served)
     try:
-        check_together(inputs, served)
+        check_together(inputs)
     except CleaveError:
         return None
     return replace(request, inputs=tuple(inputs))
@@ -90,6 +84,21 @@ def fits(item: RequestInput, features: Features, served: Served) -> bool:
     except CleaveError:
         return False
     return True
+
+
+def _as_if_sent(item: RequestInput, held: Held, served: Served) -> RequestInput:
+    feature_bytes = 0
+    if held.shape_id:
+        chain = served.chain(item.modality, held.shape_id)
+        feature_bytes = sum(spec.num_bytes for spec in chain.boundary(held.split_point, held.num_tiles))
+    return replace(
+        item,
+        shape_id=held.shape_id,
+        num_tiles=held.num_tiles,
+        split_point=held.split_point,
+        codec=held.codec,
+        feature_bytes=feature_bytes,
+    )
 
 
 def _serves(held: Held, wanted: RequestInput, served: Served) -> bool:

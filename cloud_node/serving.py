@@ -28,8 +28,11 @@ from splitmodel.loading import Checkpoint
 from splitmodel.media import MediaInput
 from splitmodel.model_call import ModelCall
 from splitmodel.probe import ProbeData, read_probe
+from wire.bundle_files import open_plain
 from wire.errors import BadInput, IncompatibleBundle
-from wire.manifest import Manifest, bundle_digest, check_files, load_manifest
+from wire.limits import MAX_MANIFEST_BYTES
+from wire.manifest import MANIFEST_NAME, Manifest, bundle_digest, check_files, load_manifest
+from wire.signature import load_signatures, read_signature
 
 __all__ = ["AnyRunner", "open_bundle", "serve", "trace_bundle"]
 
@@ -40,14 +43,17 @@ AnyRunner = ModelRunner | LoopRunner | EncodingRunner
 
 def open_bundle(folder: Path) -> tuple[Manifest, str]:
     """A bundle's manifest and digest, after checking every file; raises a CleaveError where one is off."""
-    path = folder / "manifest.json"
-    if not path.is_file():
+    if not (folder / MANIFEST_NAME).is_file():
         raise IncompatibleBundle(
             f"{folder} holds no manifest.json; make a bundle with `cleave partition MODEL --out DIR`"
         )
-    manifest = load_manifest(path)
+    with open_plain(folder, MANIFEST_NAME) as file:
+        data = file.read(MAX_MANIFEST_BYTES + 1)
+    manifest = load_manifest(data)
     check_files(folder, manifest)
-    return manifest, bundle_digest(path.read_bytes())
+    if (signature := read_signature(folder)) is not None:
+        load_signatures(signature)
+    return manifest, bundle_digest(data)
 
 
 def serve(

@@ -6,6 +6,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from edge_node.report import AnswerReport
+from wire.errors import TooLarge
+from wire.limits import MAX_ANSWER_CHARS
 from wire.v1 import inference_pb2 as pb
 
 
@@ -36,7 +38,7 @@ class AsyncAnswer:
 async def texts_of(
     downs: AsyncGenerator[pb.Down, None], payload_bytes: Sequence[int], report: AnswerReport, started: float
 ) -> AsyncGenerator[str, None]:
-    """What the cloud says of a request goes to the report, and its text to the caller."""
+    """What the cloud says of a request goes to the report, and its text to the caller. Raises TooLarge."""
     asked = time.perf_counter()
     async for down in downs:
         now = time.perf_counter()
@@ -47,6 +49,8 @@ async def texts_of(
                 report.ms.setdefault("first_token", (now - started) * 1e3)
                 for delta in down.deltas.deltas:
                     report.text += delta.text
+                    if len(report.text) > MAX_ANSWER_CHARS:
+                        raise TooLarge(f"the cloud's answer has more than {MAX_ANSWER_CHARS:,} characters")
                     yield delta.text
             case "done":
                 report.ms["total"] = (now - started) * 1e3

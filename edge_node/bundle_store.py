@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -33,6 +34,12 @@ def default_folder() -> Path:
     return Path(os.environ.get("CLEAVE_CACHE") or platformdirs.user_cache_path("cleave")) / "bundles"
 
 
+def require_digest(digest: str) -> None:
+    """Raises MalformedMessage for what a cloud calls a bundle and is no digest: it would become a path."""
+    if len(digest) != 64 or any(char not in "0123456789abcdef" for char in digest):
+        raise MalformedMessage(f"the cloud names the bundle {digest[:64]!r}, which is no SHA-256")
+
+
 @dataclass(frozen=True, slots=True)
 class StoredBundle:
     """A bundle whose manifest is on disk; its other files come as they are needed."""
@@ -49,21 +56,22 @@ class BundleStore:
     """
 
     def __init__(self, folder: Path, progress: Progress | None = None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._progress = progress
         self._lock = asyncio.Lock()
 
     async def open(self, digest: str, fetch: Fetch) -> StoredBundle:
         """The bundle of that digest, its manifest fetched if it is not here yet."""
-        if len(digest) != 64 or any(char not in "0123456789abcdef" for char in digest):
-            raise MalformedMessage(f"the cloud names the bundle {digest[:64]!r}, which is no SHA-256")
-        folder = self._folder / digest
+        require_digest(digest)
+        folder = self.folder / digest
         async with self._lock:
-            if not _is_whole(folder / MANIFEST, digest):
+            data = _manifest(folder / MANIFEST, digest)
+            if data is None:
                 # Its size is not known, so that nobody could tell too long a beginning from a right one.
                 entry = FileEntry(path=MANIFEST, num_bytes=MAX_MANIFEST_BYTES, sha256=digest)
                 await self._fetch(digest, entry, fetch, _Tally(self._progress), is_exact=False)
-        return StoredBundle(folder, digest, load_manifest(folder / MANIFEST))
+                data = (folder / MANIFEST).read_bytes()
+        return StoredBundle(folder, digest, load_manifest(data))
 
     async def need(self, bundle: StoredBundle, paths: Sequence[str], fetch: Fetch) -> None:
         """Makes sure that these files of the bundle are here; raises IncompatibleBundle for one it does not list."""
@@ -87,10 +95,11 @@ class BundleStore:
             raise TooLarge(
                 f"{entry.path} has {entry.num_bytes:,} bytes, and at most {MAX_FILE_BYTES:,} are fetched"
             )
-        target = self._folder / digest / safe_path(entry.path)
+        target = self.folder / digest / safe_path(entry.path)
         try:
+            _require_no_links(self.folder, target.parent, self.folder / PARTIAL)
             target.parent.mkdir(parents=True, exist_ok=True)
-            with open_partial(self._folder / PARTIAL, f"{digest}/{entry.path}", is_resumed=is_exact) as part:
+            with open_partial(self.folder / PARTIAL, f"{digest}/{entry.path}", is_resumed=is_exact) as part:
                 try:
                     received = await _receive(part, digest, entry, fetch, tally)
                     if is_exact and received != entry.num_bytes:
@@ -123,8 +132,14 @@ async def _receive(part: PartialFile, digest: str, entry: FileEntry, fetch: Fetc
     received, hashed = await asyncio.to_thread(part.hash_so_far, entry.num_bytes)
     if received:
         tally.tell(entry.path, received, entry.num_bytes)
+    is_begun = (
+        False  # an empty part is the only one, of an empty rest: nobody is kept waiting by more of them
+    )
     async with aclosing(fetch(digest, entry.path, received)) as pieces:
         async for piece in pieces:
+            if is_begun and not piece.data:
+                raise MalformedMessage(f"{entry.path} came with an empty part after {received:,} bytes")
+            is_begun = True
             if piece.offset != received or received + len(piece.data) > entry.num_bytes:
                 raise MalformedMessage(
                     f"{entry.path} came with offset {piece.offset:,} after {received:,} bytes of "
@@ -142,8 +157,27 @@ async def _receive(part: PartialFile, digest: str, entry: FileEntry, fetch: Fetc
 def _has(folder: Path, entry: FileEntry) -> bool:
     # Checked when it was stored, and only whole files are: its size tells of a disk that lost its end.
     file = folder / safe_path(entry.path)
+    try:
+        _require_no_links(folder.parent, file)
+    except OSError:
+        return False
     return file.is_file() and file.stat().st_size == entry.num_bytes
 
 
-def _is_whole(path: Path, sha256: str) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+def _manifest(path: Path, sha256: str) -> bytes | None:
+    """Its bytes, if they are there and right."""
+    if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        data = file.read(MAX_MANIFEST_BYTES + 1)
+    return data if hashlib.sha256(data).hexdigest() == sha256 else None
+
+
+def _require_no_links(base: Path, *paths: Path) -> None:
+    """Raises OSError where a path leads through a symbolic link below the base: what others planted there."""
+    for path in paths:
+        for part in (path, *path.parents):
+            if part == base:
+                break
+            if part.is_symlink():
+                raise OSError(errno.ELOOP, f"{part} is a symbolic link")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -99,12 +101,22 @@ def _locked(path: Path) -> BinaryIO | None:
     """The file, made if need be, locked for us; None where another has it, or where locks do not work."""
     if fcntl is None:
         return None
-    file = path.open("a+b")
+    file = _opened(path)
     # Whoever had it before us may have renamed or removed it since we opened it.
     if _lock(file) and _is_at(file, path):
         return file
     file.close()
     return None
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Made if need be. Raises OSError for a link, which may lead to any file of the user's, and for a pipe."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"{path} is no plain file")
+    return os.fdopen(descriptor, "a+b")
 
 
 def _lock(file: BinaryIO) -> bool:

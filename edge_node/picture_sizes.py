@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from wire.errors import TooLarge
+from wire.limits import MAX_IMAGE_PIXELS
 from wire.preprocessing import (
     ResizeLongestEdge,
     ResizeShortestEdge,
@@ -19,8 +21,21 @@ from wire.preprocessing import (
 
 Size = tuple[int, int]
 
+# A recipe is a peer's, too. The widest picture that is taken, its shorter edge brought to 1024, has 210 million.
+MAX_PREPARED_PIXELS = 4 * MAX_IMAGE_PIXELS
 # What the processors never exceed, whatever they are set to.
 _MAX_LONGEST_EDGE = 4096
+
+
+def bounded(size: Size) -> Size:
+    """The size itself; raises TooLarge for a picture that no recipe may make."""
+    height, width = size
+    if height * width > MAX_PREPARED_PIXELS:
+        raise TooLarge(
+            f"the bundle's recipe makes a picture of {width} x {height}, and at most {MAX_PREPARED_PIXELS:,} pixels "
+            "are made; give a smaller one, or another bundle"
+        )
+    return size
 
 
 def shortest_edge_size(size: Size, step: ResizeShortestEdge) -> Size:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,15 @@ from PIL import Image
 from edge_node.picture_sizes import (
     Size,
     area_size,
+    bounded,
     longest_edge_size,
     multiple_size,
     shortest_edge_size,
     within_size,
 )
 from edge_node.tiles import cut_tiles, flat_patches, resized
+from wire.errors import TooLarge
+from wire.limits import MAX_TENSOR_BYTES
 from wire.preprocessing import (
     TILING,
     CenterCrop,
@@ -50,6 +53,7 @@ def picture_tensor(recipe: ImagePreprocessing, picture: Image.Image) -> NDArray[
     """The tensor at split point 0; tiles that go through the encoder one by one lie along a first axis."""
     pictures: list[Array] = [np.asarray(picture.convert("RGB"))]  # [height, width, channels] uint8
     for step in recipe.steps:
+        _require_room(step, pictures)
         if isinstance(step, TILING):
             pictures = [tile for values in pictures for tile in cut_tiles(values, step)]
         else:
@@ -68,11 +72,23 @@ def picture_tensor(recipe: ImagePreprocessing, picture: Image.Image) -> NDArray[
     return np.ascontiguousarray(tensor.reshape(shape), dtype=np.float32)
 
 
+def _require_room(step: object, pictures: Sequence[Array]) -> None:
+    """Raises TooLarge before numbers are made that no boundary could hold."""
+    frames = step.frames if isinstance(step, Patches) else 1
+    num_bytes = 4 * frames * sum(values.size for values in pictures)
+    if isinstance(step, Rescale | Normalize | Patches) and num_bytes > MAX_TENSOR_BYTES:
+        raise TooLarge(
+            f"the bundle's recipe makes {num_bytes:,} bytes of this picture, and at most {MAX_TENSOR_BYTES:,} are "
+            "made; give a smaller one, or another bundle"
+        )
+
+
 def _apply(step: object, values: Array) -> Array:
     match step:
         case CenterCrop():
             return _center_crop(values, step.height, step.width)
         case Pad():
+            bounded((step.height, step.width))
             below, right = step.height - values.shape[0], step.width - values.shape[1]
             return np.pad(values, ((0, below), (0, right), (0, 0)), constant_values=step.fill)
         case Rescale():
@@ -95,7 +111,7 @@ def _center_crop(values: Array, height: int, width: int) -> Array:
     above, left = (values.shape[0] - height) // 2, (values.shape[1] - width) // 2
     if above >= 0 and left >= 0:
         return values[above : above + height, left : left + width]
-    padded_height, padded_width = max(height, values.shape[0]), max(width, values.shape[1])
+    padded_height, padded_width = bounded((max(height, values.shape[0]), max(width, values.shape[1])))
     top = -((values.shape[0] - padded_height) // 2)
     start = -((values.shape[1] - padded_width) // 2)
     padded = np.zeros((padded_height, padded_width, values.shape[2]), values.dtype)

@@ -12,6 +12,7 @@ from edge_node.mel import cosines, mel_filters, window_of
 from wire.errors import BadInput, TooLarge
 from wire.sound_preprocessing import (
     MAX_FEATURES,
+    MAX_TRANSFORMED,
     CosineTransform,
     FitFrames,
     FitSamples,
@@ -82,6 +83,7 @@ def _apply(step: object, values: Array, sample_rate_hz: int) -> Array:
         case MelSpectrogram():
             return _mel_spectrogram(step, values, sample_rate_hz)
         case CosineTransform():
+            _require_room(values.shape[1], step.num_coefficients)
             return np.asarray(cosines(step, len(values)) @ values, np.float32)
         case KeepRange():
             return np.asarray(np.maximum(values, values.max() - step.range))
@@ -111,11 +113,8 @@ def _mel_spectrogram(step: MelSpectrogram, samples: Array, sample_rate_hz: int) 
             f"the sound has {len(samples)} samples at {sample_rate_hz} Hz, and a frame takes {step.frame_length}; "
             "give a longer one"
         )
-    if num_frames * step.bank.num_mels > MAX_FEATURES:
-        raise TooLarge(
-            f"the sound makes {num_frames:,} frames of {step.bank.num_mels} numbers, and at most {MAX_FEATURES:,} "
-            "numbers are taken; cut it"
-        )
+    _require_room(num_frames, step.bank.num_mels)
+    _require_time(num_frames, step.fft_length)
     if step.centred:
         samples = np.pad(samples, step.frame_length // 2, mode="reflect")
     frames = sliding_window_view(samples, step.frame_length)[:: step.hop_length][:num_frames]
@@ -126,6 +125,22 @@ def _mel_spectrogram(step: MelSpectrogram, samples: Array, sample_rate_hz: int) 
         mels = np.maximum(step.floor, np.dot(filters.T, power.T))
         features[:, start : start + _BLOCK_FRAMES] = _log(step, mels)
     return features
+
+
+def _require_room(num_frames: int, num_bins: int) -> None:
+    if num_frames * num_bins > MAX_FEATURES:
+        raise TooLarge(
+            f"the sound makes {num_frames:,} frames of {num_bins} numbers, and at most {MAX_FEATURES:,} numbers are "
+            "taken; cut it"
+        )
+
+
+def _require_time(num_frames: int, fft_length: int) -> None:
+    if num_frames * fft_length > MAX_TRANSFORMED:
+        raise TooLarge(
+            f"the bundle's recipe makes {num_frames:,} transforms of {fft_length:,} samples, and at most "
+            f"{MAX_TRANSFORMED:,} samples are transformed; give a shorter sound, or another bundle"
+        )
 
 
 def _power(step: MelSpectrogram, frames: Array) -> Array:
@@ -171,5 +186,6 @@ def _normalized_bins(step: NormalizeBins, features: Array) -> Array:
 
 
 def _fitted_frames(features: Array, step: FitFrames) -> Array:
+    _require_room(step.num_frames, len(features))
     missing = max(step.num_frames - features.shape[1], 0)
     return np.pad(features[:, : step.num_frames], ((0, 0), (0, missing)), constant_values=step.value)

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from edge_node.inbox import Inbox
 from wire import limits
 from wire.codecs import all_codecs
 from wire.errors import (
@@ -21,6 +22,8 @@ from wire.errors import (
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
+_MAX_SATISFIED = 1024  # inputs that one request can have, several times over
+
 
 class CloudStream:
     """The long-lived call: one reader task hands every message to the request it belongs to."""
@@ -28,7 +31,7 @@ class CloudStream:
     def __init__(self, call: Any, address: str) -> None:
         self._call = call
         self._address = address
-        self._inboxes: dict[str, asyncio.Queue[pb.Down | CleaveError]] = {}
+        self._inboxes: dict[str, Inbox] = {}
         self._satisfied: dict[
             str, set[int | None]
         ] = {}  # inputs whose payload the cloud needs no more; None: all
@@ -66,13 +69,15 @@ class CloudStream:
         if first is grpc.aio.EOF or first.WhichOneof("message") != "welcome":
             stream._call.cancel()
             raise MalformedMessage(f"{address} did not answer Hello with Welcome; is it a cleave cloud node?")
+        if not first.welcome.limits.max_chunk_bytes:
+            stream._call.cancel()
+            raise MalformedMessage(f"{address} takes chunks of 0 bytes, so that nothing can be sent to it")
         stream.limits = first.welcome.limits
         stream._reader = asyncio.create_task(stream._read())
         return stream
 
-    def subscribe(self, request_id: str) -> asyncio.Queue[pb.Down | CleaveError]:
-        inbox: asyncio.Queue[pb.Down | CleaveError] = asyncio.Queue()
-        self._inboxes[request_id] = inbox
+    def subscribe(self, request_id: str) -> Inbox:
+        self._inboxes[request_id] = inbox = Inbox()
         return inbox
 
     def unsubscribe(self, request_id: str) -> None:
@@ -122,7 +127,7 @@ class CloudStream:
     def _end(self, error: CleaveError) -> None:
         self.is_lost = True
         for inbox in self._inboxes.values():
-            inbox.put_nowait(error)
+            inbox.put(error)
         self._inboxes.clear()
 
     def _hand_out(self, down: pb.Down) -> None:
@@ -136,7 +141,8 @@ class CloudStream:
             if down.have.request_id in self._inboxes:
                 is_answer = down.have.what == pb.Have.WHAT_ANSWER
                 found = self._satisfied.setdefault(down.have.request_id, set())
-                found.add(None if is_answer else down.have.input_index)
+                if len(found) < _MAX_SATISFIED:
+                    found.add(None if is_answer else down.have.input_index)
             self._put(down.have.request_id, down)
         elif kind == "go_away":
             self.is_ending = True
@@ -147,6 +153,5 @@ class CloudStream:
         inbox = self._inboxes.get(request_id)
         if inbox is None:
             return
-        inbox.put_nowait(item)
-        if isinstance(item, CleaveError):
+        if isinstance(inbox.put(item), CleaveError):
             self.unsubscribe(request_id)

@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_node.picture_sizes import Size, best_fit, best_grid, scaled_into
+from edge_node.picture_sizes import Size, best_fit, best_grid, bounded, scaled_into
 from wire.preprocessing import Patches, Tiles, TilesOfBestFit, TilesOfBestRatio
 
 Array = NDArray[Any]
 
 
 def resized(values: Array, size: Size, resample: int) -> Array:
-    """To (height, width), by Pillow."""
-    height, width = size
+    """To (height, width), by Pillow; raises TooLarge."""
+    height, width = bounded(size)
     return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling(resample)))
 
 
@@ -39,7 +39,7 @@ def cut_tiles(values: Array, step: Tiles | TilesOfBestRatio | TilesOfBestFit) ->
                 else [*tiles, resized(values, (step.height, step.width), step.resample)]
             )
         case TilesOfBestFit():
-            box = best_fit(values.shape[:2], step.sizes)
+            box = bounded(best_fit(values.shape[:2], step.sizes))
             scaled = resized(values, scaled_into(values.shape[:2], box), step.resample)
             below, right = box[0] - scaled.shape[0], box[1] - scaled.shape[1]
             even = ((below // 2, below - below // 2), (right // 2, right - right // 2), (0, 0))

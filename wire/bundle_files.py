@@ -20,6 +20,8 @@ MAX_PATH_DEPTH = 4
 _OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 
 _ALLOWED = re.compile(r"[A-Za-z0-9._/-]+")
+# Windows opens a device for these, whatever follows the first dot, and drops the dots at a name's end.
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
@@ -44,23 +46,48 @@ class HasFiles(Protocol):
 
 
 def safe_path(path: str) -> PurePosixPath:
-    """A path that stays inside the bundle's folder; raises MalformedMessage for any other.
+    """A path that stays inside the bundle's folder, on any system; raises MalformedMessage for any other.
 
-    Relative, of [A-Za-z0-9._/-], at most 255 characters and 4 parts, none of them "", "." or "..".
+    Relative, of [A-Za-z0-9._/-], at most 255 characters and 4 parts, none of them empty, ending in a dot, or a device.
     """
     parts = path.split("/")
     is_safe = (
         len(path) <= MAX_PATH_CHARS
         and _ALLOWED.fullmatch(path) is not None
         and len(parts) <= MAX_PATH_DEPTH
-        and not any(part in ("", ".", "..") for part in parts)
+        and not any(not part or part.endswith(".") or _DEVICE.fullmatch(part) for part in parts)
     )
     if not is_safe:
         raise MalformedMessage(
             f"bundle path {path[:MAX_PATH_CHARS]!r} is not allowed; expected a relative path of at most "
-            f"{MAX_PATH_DEPTH} parts of [A-Za-z0-9._-], without '..'"
+            f"{MAX_PATH_DEPTH} parts of [A-Za-z0-9._-], without '..', a dot at the end, or a device's name"
         )
     return PurePosixPath(path)
+
+
+def check_distinct(paths: Sequence[str]) -> None:
+    """Raises MalformedMessage where one path is another's, or its folder, on a disk that tells no case apart."""
+    seen = {path.casefold(): path for path in paths}
+    if len(seen) < len(paths):
+        twice = next(path for path in paths if seen[path.casefold()] is not path)
+        raise MalformedMessage(f"the manifest lists file {twice!r} twice, or in another case")
+    for path in paths:
+        for folder in PurePosixPath(path.casefold()).parents:
+            if str(folder) in seen:
+                raise MalformedMessage(f"the manifest lists {seen[str(folder)]!r} as a file and as a folder")
+
+
+def open_plain(folder: Path, path: str) -> BufferedReader:
+    """A plain file of a bundle, reached through no symbolic link below its folder.
+
+    Raises IncompatibleBundle, or MalformedMessage for a path that is not allowed.
+    """
+    file = folder
+    for part in safe_path(path).parts:
+        file = file / part
+        if file.is_symlink():
+            raise IncompatibleBundle(f"bundle file {path} is, or lies behind, a symbolic link; copy it")
+    return _open(file, path)
 
 
 def check_files(folder: Path, manifest: HasFiles) -> None:
@@ -74,12 +101,7 @@ def check_files(folder: Path, manifest: HasFiles) -> None:
 
 
 def _check_file(folder: Path, entry: FileEntry) -> None:
-    path = folder
-    for part in safe_path(entry.path).parts:
-        path = path / part
-        if path.is_symlink():
-            raise IncompatibleBundle(f"bundle file {entry.path} is, or lies behind, a symbolic link; copy it")
-    with _open(path, entry.path) as file:
+    with open_plain(folder, entry.path) as file:
         num_bytes = os.fstat(file.fileno()).st_size
         if num_bytes != entry.num_bytes:
             raise Corrupt(

@@ -15,16 +15,18 @@
     ├── Unavailable          network  cannot connect, or the server is draining
     ├── ModelFailed          server   inside the model
     ├── Internal             server   a bug
-    ├── Denied               caller   no credentials, or wrong ones
+    ├── Denied               caller   no credentials, or wrong ones; a bundle that nobody trusts
     └── LimitReached         caller   a limit of this tenant; come back after `retry_after_s`
 
 A message is one sentence: what, got, expected, what to do. Only this module knows gRPC's status codes.
 """
 
+import math
 from enum import IntEnum
 from typing import Any, ClassVar
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from wire.v1 import inference_pb2 as pb
 
@@ -255,9 +257,11 @@ def from_failed(failed: pb.Failed) -> CleaveError:
     """The error that a peer sent; a code that this version does not know becomes `Internal`."""
     error_class = _CLASS_OF_CODE.get(failed.code, Internal)
     retry_after_s = failed.retry_after_s if failed.HasField("retry_after_s") else None
+    if retry_after_s is not None and not 0 <= retry_after_s < math.inf:
+        retry_after_s = None
     known_faults = {int(fault) for fault in Fault}
     fault = Fault(failed.fault) if failed.fault in known_faults else None
-    return error_class(failed.message[:MAX_MESSAGE_CHARS], retry_after_s=retry_after_s, fault=fault)
+    return error_class(_one_line(failed.message), retry_after_s=retry_after_s, fault=fault)
 
 
 def to_trailer(error: BaseException) -> tuple[tuple[str, bytes], ...]:
@@ -272,10 +276,16 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> CleaveError:
         if key == TRAILER_KEY:
             try:
                 return from_failed(pb.Failed.FromString(value))
-            except ValueError:  # protobuf's DecodeError
+            except DecodeError:
                 break
     status = error.code() if hasattr(error, "code") else grpc.StatusCode.UNKNOWN
     details = (error.details() if hasattr(error, "details") else "") or "no details"
     error_class, meaning = _MEANING.get(status, (Internal, "the call to {0} failed"))
     text = f"{meaning.format(address)} (gRPC {status.name}: {details})"
-    return error_class(text[:MAX_MESSAGE_CHARS])
+    return error_class(_one_line(text))
+
+
+def _one_line(text: str) -> str:
+    """A peer's sentence, for a log or a terminal: what would end its line or move the cursor is a space."""
+    shown = "".join(char if char.isprintable() else " " for char in text[:MAX_MESSAGE_CHARS])
+    return " ".join(shown.split())

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from wire.bundle_files import FileEntry, Sha256, check_files, safe_path
+from wire.bundle_files import FileEntry, Sha256, check_distinct, check_files, safe_path
 from wire.chain_entries import (
     Arm,
     Chain,
@@ -31,6 +31,7 @@ from wire.errors import BadInput, IncompatibleBundle, MalformedMessage, TooLarge
 from wire.limits import MAX_MANIFEST_BYTES
 from wire.modality import Modality
 from wire.shape import ModelShape
+from wire.signature import SIGNATURE_NAME
 from wire.text_preprocessing import TextPreprocessing
 
 __all__ = [
@@ -88,8 +89,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         _check_unique("chain", [chain.chain_id for chain in self.chains])
-        _check_unique("file", [entry.path for entry in self.files])
         listed = {entry.path for entry in self.files}
+        check_distinct([MANIFEST_NAME, SIGNATURE_NAME, *(entry.path for entry in self.files)])
         used = [path for chain in self.chains for stage in chain.stages for path in stage.files]
         recipes = [chain.preprocessing for chain in self.chains]
         used += [recipe.tokenizer for recipe in recipes if isinstance(recipe, TextPreprocessing)]

@@ -17,6 +17,8 @@ from wire.limits import MAX_SAMPLE_RATE_HZ, MAX_SOUND_SAMPLES
 MAX_BINS = 1024
 # Of what one window makes, as of a tensor: bounds what a recipe can make of an allowed sound.
 MAX_FEATURES = 64 * 1024 * 1024
+# Samples of all transforms of one window: half an hour, a frame every 10 ms, each of 16,384. A minute on one core.
+MAX_TRANSFORMED = 1 << 32
 
 _NumSamples = Annotated[int, Meta(ge=1, le=MAX_SOUND_SAMPLES)]
 _NumFrames = Annotated[int, Meta(ge=1, le=1 << 20)]

@@ -12,7 +12,9 @@ from wire.manifest import FileEntry, check_files, safe_path
 STAGE = "stages/image/000.onnx"
 
 
-@pytest.mark.parametrize("path", ["manifest.json", STAGE, "a/b/c/d", "..a", "a..b/c...", "-x"])
+@pytest.mark.parametrize(
+    "path", ["manifest.json", STAGE, "a/b/c/d", "..a", "a..b/..c", "-x", "console", "a.con"]
+)
 def test_safe_path(path: str) -> None:
     assert str(safe_path(path)) == path
 
@@ -40,6 +42,13 @@ def test_safe_path(path: str) -> None:
         "\u2025/x",
         "a/b/c/d/e",
         "x" * 256,
+        "a.",
+        "a../b",
+        "CON",
+        "stages/nul",
+        "stages/Aux.onnx",
+        "com1.tar.gz/x",
+        "lpt9",
     ],
 )
 def test_path_traversal(path: str) -> None:

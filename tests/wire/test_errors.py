@@ -162,3 +162,14 @@ def test_unreachable_address_is_unavailable_and_says_what_to_do() -> None:
 
 def test_rpc_error_without_code_is_internal() -> None:
     assert isinstance(from_rpc_error(grpc.RpcError(), "here:1"), Internal)
+
+
+def test_trailer_that_is_no_message_leaves_the_status() -> None:
+    class Ended(grpc.RpcError):
+        def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
+            return ((errors.TRAILER_KEY, b"\xff\xff\xff"),)
+
+        def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.NOT_FOUND
+
+    assert isinstance(from_rpc_error(Ended(), "host:1"), errors.UnknownModel)

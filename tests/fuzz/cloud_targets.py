@@ -1,0 +1,113 @@
+"""What a cloud decodes: messages of an edge, and values that lie in a cache which others may write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from tests.fuzz.target import MIB, Run, Target
+
+
+def _open() -> Run:
+    """The first byte says which model is asked; the rest is an Open."""
+    from google.protobuf.message import DecodeError
+
+    from cloud_node.request import parse_open
+    from tests.fuzz.served import BOUNDS, all_served
+    from wire.v1 import inference_pb2 as pb
+
+    models = all_served()
+
+    def run(data: bytes) -> None:
+        if not data:
+            return
+        served = models[data[0] % len(models)]
+        try:
+            message = pb.Open.FromString(data[1:])
+        except DecodeError:
+            return  # gRPC ends the call
+        request = parse_open(message, served, BOUNDS)
+        assert sum(item.total_bytes for item in request.inputs) <= BOUNDS.limits.max_request_bytes
+        for item in request.inputs:
+            assert item.is_media or item.split_point < len(
+                served.chain(item.modality, item.shape_id).split_points
+            )
+
+    return run
+
+
+def _up() -> Run:
+    """Messages of a stream, each after its length: Hello, and then what an upload takes."""
+    from google.protobuf.message import DecodeError
+
+    from cloud_node.hello import hear_hello
+    from cloud_node.request import parse_open
+    from cloud_node.upload import Uploads
+    from tests.fuzz.framing import frames
+    from tests.fuzz.served import BOUNDS, served_of
+    from wire.errors import CleaveError
+    from wire.v1 import inference_pb2 as pb
+
+    served = served_of("generator")
+
+    async def upload(messages: list[pb.Up]) -> None:
+        async def coming() -> AsyncIterator[pb.Up]:
+            for message in messages:
+                yield message
+
+        stream = coming()
+        await hear_hello(stream)
+        uploads: Uploads | None = None
+        async for up in stream:
+            try:
+                if up.HasField("open"):
+                    request = parse_open(up.open, served, BOUNDS)
+                    uploads = Uploads(enumerate(request.inputs), BOUNDS.limits, lambda error: None)
+                elif up.HasField("chunk") and uploads is not None and up.chunk.input_index in uploads:
+                    chunk = up.chunk
+                    uploads.add(chunk.input_index, chunk.offset, chunk.data, chunk.crc32)
+                    uploads.take_acknowledgement(chunk.input_index)
+                    if uploads.is_complete:
+                        uploads.payloads()
+            except CleaveError:
+                continue
+
+    loop = asyncio.new_event_loop()
+
+    def run(data: bytes) -> None:
+        try:
+            messages = [pb.Up.FromString(frame) for frame in frames(data)]
+        except DecodeError:
+            return
+        loop.run_until_complete(upload(messages))
+
+    return run
+
+
+def _cached() -> Run:
+    """The first byte names the kind, and whether the value is sealed as it should be around any body."""
+    import msgspec
+
+    from cloud_node import cache
+
+    kinds = {"claim": cache._Claim, "features": cache.Features, "answer": cache.Answer}
+    key = b"k" * 32
+
+    def run(data: bytes) -> None:
+        if not data:
+            return
+        kind = list(kinds)[data[0] % 3]
+        value = data[1:]
+        if data[0] & 128:
+            sealed = cache._Sealed(cache.FORMAT_VERSION, cache._checksum(kind, key, value), memoryview(value))
+            value = msgspec.msgpack.encode(sealed)
+        cache._unseal(kind, key, value, kinds[kind])  # type: ignore[arg-type]
+
+    return run
+
+
+CLOUD_TARGETS = {
+    "open": Target("an Open, to a model of each shape", _open, memory_bytes=64 * MIB),
+    "up": Target("the messages of a stream, from Hello on", _up, max_input_bytes=8192, memory_bytes=96 * MIB),
+    "cached": Target("a value from a cache that others write", _cached, errors=()),
+}
