@@ -83,6 +83,8 @@ class Cache:
 
     async def held(self, items: Sequence[RequestInput], served: Served, tenant: str) -> list[list[Held]]:
         """Of each input the arms whose features this tenant's clients have sent, newest first."""
+        if self._store is None:
+            return [[] for _ in items]
         keys = [cache_keys.claim_key(item, served, tenant) if item.input_key else None for item in items]
         claims = await self._get("claim", [key for key in keys if key is not None], list[Held])
         found = (arms or [] for arms in claims)

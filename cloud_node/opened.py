@@ -29,7 +29,7 @@ _CACHE_USES: dict[pb.Cache.ValueType, CacheUse] = {pb.CACHE_FEATURES: "features"
 class Line(Protocol):
     """The stream that a request is on."""
 
-    def put(self, down: pb.Down) -> None: ...
+    def put(self, down: pb.Down, *, is_urgent: bool = True) -> None: ...
     def put_delta(self, request_id: str, delta: TextDelta) -> None: ...
     def left(self, request_id: str) -> None: ...  # it has ended, or is on another stream now
 
@@ -132,10 +132,10 @@ class OpenRequest:
         """What a flight calls."""
         self.hear(self, event)
 
-    def say(self, down: pb.Down) -> None:
+    def say(self, down: pb.Down, *, is_urgent: bool = True) -> None:
         """To the edge, if it is there."""
         if self.line is not None:
-            self.line.put(down)
+            self.line.put(down, is_urgent=is_urgent)
 
     def say_delta(self, delta: TextDelta, now_s: float) -> None:
         """Text, which is kept for an edge that comes back; the first is what it waits for."""

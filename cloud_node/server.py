@@ -60,7 +60,7 @@ _log = logging.getLogger(__name__)
 
 # A thread that asks for the interpreter gets it within this. At Python's own 5 ms, a step of 1 ms would wait for
 # several times its length wherever another request is being prepared.
-_SWITCH_S = 0.0005
+SWITCH_S = 0.0005
 
 # After the last message, for edges to hear it; and until a process whose model does not come back is ended.
 _LAST_WORDS_S = 1.0
@@ -239,7 +239,7 @@ def run(
 ) -> None:
     """Runs a cloud node until SIGTERM or SIGINT; `tell` gets the address once it is ready."""
     models = [_ready(source, config) for source in sources]
-    sys.setswitchinterval(_SWITCH_S)
+    sys.setswitchinterval(SWITCH_S)
     asyncio.run(_run(lambda: CloudServer(config, models, outside), config.drain_s, tell))
 
 

@@ -87,9 +87,9 @@ class EdgeStream:
         for opened in list(self._on.values()):
             self._requests.detach(opened, Cancelled("the edge closed its stream"))
 
-    def put(self, down: pb.Down) -> None:
+    def put(self, down: pb.Down, *, is_urgent: bool = True) -> None:
         """A message of one of its requests."""
-        self._outbox.put(down)
+        self._outbox.put(down, is_urgent=is_urgent)
 
     def put_delta(self, request_id: str, delta: TextDelta) -> None:
         self._outbox.put_delta(request_id, delta)
@@ -112,7 +112,8 @@ class EdgeStream:
             async for up in messages:
                 self._heard_s = asyncio.get_running_loop().time()
                 await self._take(up)
-                await self._outbox.room()
+                if not self._outbox.has_room:
+                    await self._outbox.room()
                 await self._hold_back(up)
             # A stream that is lost ends like one that the edge has ended.
             for opened in [one for one in self._on.values() if one.uploads is not None]:
@@ -126,10 +127,11 @@ class EdgeStream:
             self._end()
 
     async def _welcome(self, messages: AsyncIterator[pb.Up]) -> None:
-        edge_id = await hear_hello(messages)
+        hello = await hear_hello(messages)
         if self._is_draining:
             raise _closing()
-        self._peer = replace(self._peer, edge_id=edge_id)
+        self._peer = replace(self._peer, edge_id=hello.edge_id)
+        self._outbox.makes_batches = hello.takes_batches
         self._heard_s = asyncio.get_running_loop().time()
         self._outbox.put(welcome_message(self._host.bounds, self._host.server_version))
         self._is_welcome = True

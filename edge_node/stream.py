@@ -52,6 +52,7 @@ class CloudStream:
             codecs=[str(codec) for codec in all_codecs()],
             client_name="cleave",
             client_version=metadata.version("cleave"),
+            takes_batches=True,
         )
         await stream.send(pb.Up(hello=hello))
         try:
@@ -132,7 +133,11 @@ class CloudStream:
 
     def _hand_out(self, down: pb.Down) -> None:
         kind = down.WhichOneof("message")
-        if kind == "deltas":
+        if kind == "batch":
+            for one in down.batch.downs:
+                if one.WhichOneof("message") != "batch":
+                    self._hand_out(one)
+        elif kind == "deltas":
             for delta in down.deltas.deltas:
                 self._put(delta.request_id, pb.Down(deltas=pb.DeltaBatch(deltas=[delta])))
         elif kind == "failed":
