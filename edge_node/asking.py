@@ -31,6 +31,7 @@ from wire.v1 import inference_pb2 as pb
 
 # The cloud itself says when a deadline is over; the edge says it where the cloud cannot be heard.
 _LATE_S = 1.0
+_LEAST_CHUNK_BYTES = 4096
 # 0 would ask for the cloud's default.
 _LEAST_DEADLINE_S = 0.001
 
@@ -82,6 +83,7 @@ class Asking:
         self._replay = Replay()
         self._acknowledged = [0] * len(question.payloads)  # bytes of each input
         self._has_opened = False
+        self._most_chunk = limits.MAX_CHUNK_BYTES
 
     @property
     def _request_id(self) -> str:
@@ -106,6 +108,8 @@ class Asking:
         """How long to wait until the next try; raises the error that there is none for."""
         if not self._link.has_met and error.retry_after_s is None:
             raise error  # nothing was ever sent: maybe the address is wrong
+        # A link that is slow enough loses a chunk before it is whole: of a smaller one, something stays.
+        self._most_chunk = max(_LEAST_CHUNK_BYTES, self._most_chunk // 2)
         return self._tries.wait_s(error, time.monotonic(), random.random(), is_lost=is_lost)
 
     async def _stream(self) -> CloudStream:
@@ -137,6 +141,7 @@ class Asking:
                     index = down.need.input_index
                     self._check_need(index, needed)
                     needed.add(index)
+                    self._note_received(index, down.need.from_offset)
                     await self._upload(stream, index, down.need.from_offset)
                 is_over = kind == "done"
                 if (new := self._new_of(kind, down)) is not None:
@@ -163,13 +168,15 @@ class Asking:
             self._tries.note_progress()
             return pb.Down(deltas=pb.DeltaBatch(deltas=new))
         if kind == "ack" and down.ack.input_index < len(self._acknowledged):
-            before = self._acknowledged[down.ack.input_index]
-            self._acknowledged[down.ack.input_index] = max(before, down.ack.received_bytes)
-            if down.ack.received_bytes > before:
-                self._tries.note_progress()
+            self._note_received(down.ack.input_index, down.ack.received_bytes)
         if kind == "done":
             self._replay.end()
         return down
+
+    def _note_received(self, index: int, num_bytes: int) -> None:
+        if num_bytes > self._acknowledged[index]:
+            self._acknowledged[index] = num_bytes
+            self._tries.note_progress()
 
     def _watch_deadline(self, stream: CloudStream) -> asyncio.TimerHandle | None:
         if self._ends_s is None:
@@ -221,7 +228,7 @@ class Asking:
     async def _upload(self, stream: CloudStream, index: int, start: int) -> None:
         """From byte `start` on, until the cloud has enough: it may fail the request, or find its features."""
         assert stream.limits is not None
-        most = min(stream.limits.max_chunk_bytes, limits.MAX_CHUNK_BYTES)
+        most = min(stream.limits.max_chunk_bytes, self._most_chunk)
         for offset, data, crc32 in split(self._question.payloads[index], most, start):
             if not stream.is_wanted(self._request_id, index):
                 return

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import grpc
 
+from bench.faulty.sabotage import SABOTAGED, Sabotage, told
 from bench.readings import read_metrics
-from cleave.processes import cloud_process
+from cleave.processes import PROGRAM, cloud_process
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
@@ -27,21 +28,34 @@ _SETTLE_S = 20.0
 class Cloud:
     """`cleave cloud` for a model; made by `running`."""
 
-    def __init__(self, model: str, bundle: Path, arguments: tuple[str, ...]) -> None:
-        self._model, self._bundle, self._arguments = model, bundle, arguments
+    def __init__(
+        self, model: str, bundle: Path, arguments: tuple[str, ...], sabotage: Sabotage | None
+    ) -> None:
+        self._model, self._bundle, self._arguments, self._sabotage = model, bundle, arguments, sabotage
         self._stack = contextlib.ExitStack()
         self.address = "127.0.0.1:0"
         self.pid = 0
 
     def start(self) -> None:
         """Waits until it listens: where it listened before, or on a free port."""
-        process = cloud_process(self._model, self._bundle, "--listen", self.address, *self._arguments)
-        self.address, self.pid = self._stack.enter_context(process)
+        program = PROGRAM if self._sabotage is None else SABOTAGED
+        process = cloud_process(
+            self._model, self._bundle, "--listen", self.address, *self._arguments, program=program
+        )
+        with told(self._sabotage):
+            self.address, self.pid = self._stack.enter_context(process)
 
     def kill(self) -> None:
         """SIGKILL: nothing is said to anybody."""
         os.kill(self.pid, signal.SIGKILL)
         self._stack.close()
+
+    def pause(self) -> None:
+        """SIGSTOP: its port takes connections, and nobody answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
 
     def end(self) -> None:
         """SIGTERM, and waits."""
@@ -69,9 +83,9 @@ class Cloud:
 
 
 @contextlib.contextmanager
-def running(model: str, bundle: Path, *arguments: str) -> Iterator[Cloud]:
+def running(model: str, bundle: Path, *arguments: str, sabotage: Sabotage | None = None) -> Iterator[Cloud]:
     """One that listens on a free port of loopback."""
-    cloud = Cloud(model, bundle, arguments)
+    cloud = Cloud(model, bundle, arguments, sabotage)
     try:
         cloud.start()
         yield cloud

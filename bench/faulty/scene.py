@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 
 from bench.faulty.cloud import Cloud, running
 from bench.faulty.link import FaultyLink, faulty_link
+from bench.faulty.sabotage import Sabotage
 from bench.faulty.watched import Seen, Watched
 from edge_node.blocking import EdgeNode
-from edge_node.media import ImageSource
 
 QUESTION = "what is this?"
 # Long enough to be broken off anywhere.
@@ -31,7 +30,7 @@ class Scene:
     link: FaultyLink
     edge: EdgeNode
     folder: Path  # where edges keep bundles
-    pictures: Sequence[ImageSource]
+    pictures: Sequence[Path]
     before: dict[str, float] = field(default_factory=dict)
     _known: dict[str, str] = field(default_factory=dict)
 
@@ -44,10 +43,12 @@ class Scene:
                 raise AssertionError("the undisturbed question has no answer")
         return self._known[key]
 
-    def ask(self, num_pictures: int = 1, edge: EdgeNode | None = None, **options: Any) -> Watched:
+    def ask(
+        self, num_pictures: int = 1, edge: EdgeNode | None = None, question: str = QUESTION, **options: Any
+    ) -> Watched:
         """Asks, and watches."""
         asking = edge or self.edge
-        return Watched(asking.ask(QUESTION, images=self.pictures[:num_pictures], **options))
+        return Watched(asking.ask(question, images=self.pictures[:num_pictures], **options))
 
     def settle(self) -> None:
         """Before a fault: the known answers are asked for, then what the cloud holds is counted."""
@@ -69,19 +70,19 @@ class Scene:
 
 @contextlib.contextmanager
 def scene(
-    model: str, bundle: Path, folder: Path, pictures: Sequence[ImageSource], *arguments: str
+    model: str,
+    bundle: Path,
+    folder: Path,
+    pictures: Sequence[Path],
+    *arguments: str,
+    sabotage: Sabotage | None = None,
 ) -> Iterator[Scene]:
     """A cloud with these arguments more, and an edge that reaches it over a link."""
     with (
-        running(model, bundle, "--cache-mb", "0", *arguments) as cloud,
+        running(model, bundle, "--cache-mb", "0", *arguments, sabotage=sabotage) as cloud,
         faulty_link(cloud.address) as link,
         EdgeNode(link.address, bundles=folder) as edge,
     ):
         made = Scene(model, bundle, cloud, link, edge, folder, pictures)
         made.settle()
         yield made
-
-
-def own_files() -> int:
-    """This process's file descriptors."""
-    return len(os.listdir("/proc/self/fd"))
