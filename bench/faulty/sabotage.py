@@ -33,4 +33,5 @@ def told(sabotage: Sabotage | None) -> Iterator[None]:
 
 
 def from_environment() -> Sabotage:
+    """What this process was told."""
     return msgspec.json.decode(os.environ[VARIABLE], type=Sabotage)

@@ -133,5 +133,9 @@ def _seen(questions: Questions, fault: str, asked: list[tuple[Watched, float]], 
     num_lost = sum(one.error is not None for one, _ in asked)
     added_ms = max(0.0, max(took_s for _, took_s in asked) - questions.usual_s) * 1e3
     recovered_s = questions.until_hit()
-    saw = f"{len(asked)} whole answers, at most {added_ms:.0f} ms later than without" if not num_lost else "errors"
+    saw = (
+        f"{len(asked)} whole answers, at most {added_ms:.0f} ms later than without"
+        if not num_lost
+        else "errors"
+    )
     return questions.scene.after(Seen(fault, saw, healed_s - hit_s, recovered_s, num_wrong, num_lost))
