@@ -24,7 +24,7 @@ class _Watched:
 Watch = Literal[
     "requests_queued", "requests_open", "requests_detached", "requests_joined", "streams_open", "slots", "slots_used",
     "sequences_decoding", "sequences_prefilling", "cache_bytes", "cache_entries", "cache_evictions",
-    "cache_lookups", "prefix_bytes", "prefix_entries", "prefix_hits", "ready", "draining",
+    "cache_lookups", "prefix_bytes", "prefix_entries", "prefix_hits", "ready", "draining", "held_bytes",
 ]  # fmt: skip
 
 WATCHED: dict[Watch, _Watched] = {
@@ -36,6 +36,7 @@ WATCHED: dict[Watch, _Watched] = {
     "requests_joined": _Watched(
         "cleave_requests_joined", "Requests that waited for the answer of an equal one.", is_counter=True
     ),
+    "held_bytes": _Watched("cleave_held_bytes", "Reserved for payloads that are uploaded, or wait."),
     "streams_open": _Watched("cleave_streams_open", "Streams of edges."),
     "slots": _Watched("cleave_slots", "Rows of the cache of keys and values.", ("model",)),
     "slots_used": _Watched("cleave_slots_used", "Rows that a sequence has.", ("model",)),
