@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cleave.options import AsJson
+from cleave.options_identity import Ca, Cert, Key, shown
 from wire.errors import BadInput
 
 
@@ -23,6 +24,9 @@ def health(
     ] = False,
     timeout_s: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait.")] = 5.0,
     as_json: AsJson = False,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
 ) -> None:
     """Tell whether a cloud node takes requests; exit 1 where it does not. For probes and scripts.
 
@@ -32,4 +36,5 @@ def health(
 
     if not cloud and not http:
         raise BadInput("no address was given; give --cloud host:port, or set CLEAVE_CLOUD")
-    health_and_print(cloud, http, alive=alive, timeout_s=timeout_s, as_json=as_json)
+    shows = shown(None, ca, cert, key)
+    health_and_print(cloud, http, alive=alive, timeout_s=timeout_s, as_json=as_json, credentials=shows)

@@ -10,6 +10,8 @@ import urllib.request
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from edge_node.channel import security_of
+from edge_node.credentials import NO_CREDENTIALS, Credentials
 from wire.errors import Unavailable, from_rpc_error
 from wire.limits import grpc_options
 from wire.v1 import inference_pb2 as pb
@@ -18,25 +20,42 @@ from wire.v1 import inference_pb2 as pb
 READY_SERVICE: str = pb.DESCRIPTOR.services_by_name["Inference"].full_name
 
 
-def health_and_print(cloud: str, http: str, *, alive: bool, timeout_s: float, as_json: bool) -> None:
+def health_and_print(
+    cloud: str,
+    http: str,
+    *,
+    alive: bool,
+    timeout_s: float,
+    as_json: bool,
+    credentials: Credentials = NO_CREDENTIALS,
+) -> None:
     """Prints one word; raises Unavailable where nobody answers, or the answer is no. `http` goes before `cloud`."""
     wanted, address = ("alive" if alive else "ready"), http or cloud
-    told = _told_http(http, alive, timeout_s) if http else _told_grpc(cloud, alive, timeout_s)
+    told = _told_http(http, alive, timeout_s) if http else _told_grpc(cloud, alive, timeout_s, credentials)
     if told:
         raise Unavailable(f"{address} is not {wanted} ({told}); it starts or closes, so ask again later")
     print(json.dumps({"ok": True, "address": address, "state": wanted}) if as_json else wanted)
 
 
-def _told_grpc(address: str, alive: bool, timeout_s: float) -> str:
+def _told_grpc(address: str, alive: bool, timeout_s: float, credentials: Credentials) -> str:
     """What speaks against it; empty: nothing. Raises the CleaveError that the call ended with."""
     asked = health_pb2.HealthCheckRequest(service="" if alive else READY_SERVICE)
-    with grpc.insecure_channel(address, options=grpc_options()) as channel:
+    with _channel(address, credentials) as channel:
         try:
             told = health_pb2_grpc.HealthStub(channel).Check(asked, timeout=timeout_s).status
         except grpc.RpcError as error:
             raise from_rpc_error(error, address) from error
     status = health_pb2.HealthCheckResponse.ServingStatus
     return "" if told == status.Value("SERVING") else status.Name(told).lower()
+
+
+def _channel(address: str, credentials: Credentials) -> grpc.Channel:
+    """A check carries no token: it is open to whoever can connect."""
+    secure, more = security_of(address, credentials)
+    options = [*grpc_options(), *more]
+    if secure is None:
+        return grpc.insecure_channel(address, options=options)
+    return grpc.secure_channel(address, secure, options=options)
 
 
 def _told_http(address: str, alive: bool, timeout_s: float) -> str:

@@ -86,6 +86,15 @@ ChunkTokens = Annotated[
 ]
 TailBatch = Annotated[int, typer.Option(min=1, help="Tails that run together.", rich_help_panel="The engine")]
 MaxQueue = Annotated[int, typer.Option(min=1, help="Requests that may wait.", rich_help_panel="The engine")]
+HeldMb = Annotated[
+    int,
+    typer.Option(
+        min=256,
+        help="Megabytes of all requests that are uploaded or wait, together.",
+        rich_help_panel="The engine",
+    ),
+]
+MaxStreams = Annotated[int, typer.Option(min=1, help="Streams of edges.", rich_help_panel="The engine")]
 CacheMb = Annotated[
     int,
     typer.Option(

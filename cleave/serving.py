@@ -14,7 +14,9 @@ import platformdirs
 from cleave.assets import resolve_model
 from cleave.terminal import progress_bars
 from cloud_node.config import CloudConfig
+from cloud_node.entrance import Entrance
 from cloud_node.outside import Outside
+from cloud_node.rollout import Rollout, RolloutConfig
 from cloud_node.server import Source, run
 from cloud_node.serving import open_bundle
 from edge_node.preprocess import preprocess
@@ -41,7 +43,9 @@ def serve_cloud(
                 f"there are {len(models)} models and {len(given)} {what}; give one per model, or none"
             )
     device = find_device(settings.pop("device", "cpu"))
-    config = CloudConfig(device=device, **settings)
+    rollout = RolloutConfig(settings.pop("rollout", None), settings.pop("rollout_file", None))
+    Rollout(rollout)  # what is wrong in its file is said before anything is loaded
+    config = CloudConfig(device=device, rollout=rollout, **settings)
     with _seen(config, otlp) as outside:
         sources = _load(config, models, bundles, names)
         run(config, sources, lambda address: print(f"listening on {address}", flush=True), outside)
@@ -65,13 +69,17 @@ def _load(
     config: CloudConfig, models: Sequence[str], bundles: Sequence[Path], names: Sequence[str]
 ) -> list[Source]:
     dtype = find_dtype(config.dtype)
+    Entrance(config.identity)  # says what it cannot use before a model is loaded
     for bundle in bundles:
         open_bundle(bundle)
     sources: list[Source] = []
+    loaded: dict[str, Checkpoint] = {}  # once, where several bundles are of the same weights
     with progress_bars() as progress:
         for index, model in enumerate(models):
             progress("load", index, len(models))
-            checkpoint = load(resolve_model(model), dtype, config.device)
+            path = resolve_model(model)
+            checkpoint = loaded[path] if path in loaded else load(path, dtype, config.device)
+            loaded[path] = checkpoint
             progress("load", index + 1, len(models))
             folder = bundles[index] if bundles else _kept_folder(checkpoint)
             if not bundles and not (folder / MANIFEST_NAME).is_file():

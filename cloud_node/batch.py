@@ -39,6 +39,25 @@ class Observer(Protocol):
     def decode_step(self, batch: int, seconds: float) -> None: ...
 
 
+class Observers:
+    """Several of them, as one."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def tail_batch(self, size: int, seconds: float) -> None:
+        for observer in self._observers:
+            observer.tail_batch(size, seconds)
+
+    def prefill_chunk(self, tokens: int, seconds: float, reused_tokens: int) -> None:
+        for observer in self._observers:
+            observer.prefill_chunk(tokens, seconds, reused_tokens)
+
+    def decode_step(self, batch: int, seconds: float) -> None:
+        for observer in self._observers:
+            observer.decode_step(batch, seconds)
+
+
 class RunningBatch:
     """Sequences from the time they are prepared until they end; `tell` gets the events of each step."""
 
@@ -61,7 +80,7 @@ class RunningBatch:
 
     @property
     def num_waiting(self) -> int:
-        return len(self._scheduler.waiting)
+        return self._scheduler.num_waiting
 
     @property
     def num_reading(self) -> int:

@@ -39,10 +39,14 @@ async def _message(
     match request.embed:
         case Add(index, item_ids):
             kept = _require(indexes)
-            embedded.num_indexed = await asyncio.to_thread(kept.add, index, bundle_digest, item_ids, vectors)
+            embedded.num_indexed = await asyncio.to_thread(
+                kept.add, index, bundle_digest, item_ids, vectors, request.tenant
+            )
         case Search(index, num_hits):
             kept = _require(indexes)
-            found = await asyncio.to_thread(kept.search, index, bundle_digest, vectors[0], num_hits)
+            found = await asyncio.to_thread(
+                kept.search, index, bundle_digest, vectors[0], num_hits, request.tenant
+            )
             embedded.num_indexed = found.num_items
             embedded.hits.extend(pb.Hit(item_id=hit.item_id, similarity=hit.similarity) for hit in found.hits)
         case Give():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from http import HTTPStatus
 from socket import AF_INET6
@@ -15,8 +16,10 @@ from prometheus_client import make_wsgi_app
 
 from cloud_node.health import Health
 from cloud_node.metrics import Metrics
+from wire.addresses import is_loopback
 from wire.errors import BadInput
 
+_log = logging.getLogger(__name__)
 # Of one request: whoever is slower holds a thread no longer.
 _TIMEOUT_S = 10.0
 # How soon it hears that it is to end.
@@ -26,7 +29,7 @@ _POLL_S = 0.1
 class MetricsEndpoint:
     """Listens on exactly that host, in a thread; raises BadInput where it cannot. Port 0 takes a free one.
 
-    It has no authentication, and tells no user's data: numbers, the model's name, and the version. It may listen
+    It has no authentication, and tells no user's data: numbers, names of models and tenants, the version. It may listen
     before there is anything to measure: while models load, it says that the process is alive and not ready.
     """
 
@@ -45,6 +48,11 @@ class MetricsEndpoint:
         self._thread = Thread(target=self._server.serve_forever, args=(_POLL_S,), name="metrics", daemon=True)
         self._thread.start()
         self.address = f"{host}:{self._server.server_port}"
+        if not is_loopback(listen):
+            _log.warning(
+                "metrics are told to whoever reaches %s, without asking who they are; let only Prometheus reach it",
+                self.address,
+            )
 
     def show(self, metrics: Metrics) -> None:
         """From now on these are what /metrics gives."""

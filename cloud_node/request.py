@@ -30,6 +30,16 @@ class Request:
     model: str = ""  # the name that it is served under
     trace: TraceContext | None = None  # where its edge traces it
 
+    @property
+    def held_bytes(self) -> int:
+        """What it keeps in memory while it is uploaded and waits: payloads, and up to 4 bytes per character."""
+        return sum(item.total_bytes for item in self.inputs) + 4 * len(self.prompt)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """What its inputs come to once they are taken up."""
+        return sum(item.decoded_bytes for item in self.inputs)
+
 
 def parse_open(message: pb.Open, served: Served, bounds: Bounds, tenant: Tenant = ANYBODY) -> Request:
     """The request to a model that an Open holds; raises a CleaveError that says what it may not ask."""

@@ -15,7 +15,7 @@ from cloud_node.answering import Answering
 from cloud_node.detached import Detached
 from cloud_node.embedding import use_embeddings
 from cloud_node.endings import tell_done, tell_failed, tell_refused
-from cloud_node.host import Host
+from cloud_node.host import Host, Hosted
 from cloud_node.messages import ack_message, done_message, need_message
 from cloud_node.opened import Line, OpenRequest, RequestKey
 from cloud_node.request import Request, parse_open
@@ -33,7 +33,9 @@ class OpenRequests:
         self._host = host
         self._limits = host.bounds.limits
         self._answering = {
-            name: Answering(host.cache, hosted.flights, hosted.served) for name, hosted in host.models.items()
+            version: Answering(host.cache, version.flights, version.served, host.held)
+            for hosted in host.models.values()
+            for version in hosted.versions
         }
         self._all: set[OpenRequest] = set()  # those that are not over
         self._resumable: dict[RequestKey, OpenRequest] = {}
@@ -58,16 +60,17 @@ class OpenRequests:
         known = self._resumable.get(key)
         if known is None:
             self._host.metrics.request_received()
+            self._host.quotas.admit(peer.tenant, time.monotonic())
             if message.HasField("resume"):
                 self._host.metrics.request_resumed(is_found=False)
         self._host.metrics.bytes_received(sum(len(item.payload) for item in message.inputs))
-        hosted = self._host.find(message.model)
+        hosted = self._hosted(message, peer, known)
         request = parse_open(message, hosted.served, self._host.bounds, peer.tenant)
         if known is not None:
-            _require_same(known, message, _as_asked(request, known))
+            _require_same(known, message, hosted, _as_asked(request, known))
             return known, True
         opened = OpenRequest(
-            key, message.model, request, request, self._hear,
+            key, hosted, request, request, self._hear,
             received_bytes=[len(item.payload) for item in message.inputs],
             opened_s=(now_s := time.monotonic()), ready_s=now_s,
         )  # fmt: skip
@@ -112,7 +115,7 @@ class OpenRequests:
         """Ends an open request with `error`, wherever it is; one that is over stays so."""
         if opened.is_over:
             return
-        self._answering[opened.model].leave(opened, error)
+        self._answering[opened.hosted].leave(opened, error)
         self._say_failed(opened, error)
 
     def detach(self, opened: OpenRequest, error: CleaveError) -> None:
@@ -136,6 +139,12 @@ class OpenRequests:
         for task in self._embedding:
             task.cancel()
 
+    def _hosted(self, message: pb.Open, peer: Peer, known: OpenRequest | None) -> Hosted:
+        """The bundle that is asked: where none is named, a rollout must not move a request that goes on."""
+        if known is not None and not message.bundle_digest and known.hosted.served.name == message.model:
+            return known.hosted
+        return self._host.find(message.model, message.bundle_digest, peer.edge_id)
+
     async def _guarded(self, opened: OpenRequest, taken: Awaitable[None]) -> None:
         """One request's failure is its own message; the stream and the other requests go on."""
         try:
@@ -150,7 +159,7 @@ class OpenRequests:
             raise
 
     async def _start(self, opened: OpenRequest, message: pb.Open) -> None:
-        if await self._answering[opened.model].without_payloads(opened):
+        if await self._answering[opened.hosted].without_payloads(opened):
             return
         request = opened.request
         needed = [(index, request.inputs[index]) for index in opened.missing]
@@ -193,14 +202,16 @@ class OpenRequests:
         uploads.close()
         opened.uploads = None
         opened.payloads.update(uploads.payloads())
-        await self._answering[opened.model].with_payloads(opened)
+        await self._answering[opened.hosted].with_payloads(opened)
 
     def _hear(self, opened: OpenRequest, event: Event) -> None:
         if opened.is_over:
             return
         match event:
             case TextDelta():
-                opened.say_delta(event, time.monotonic())
+                now_s = time.monotonic()
+                self._host.quotas.told(opened.request.tenant, event.num_tokens, now_s)
+                opened.say_delta(event, now_s)
             case Finished():
                 self._say_done(opened, event)
             case Embeddings():
@@ -212,7 +223,7 @@ class OpenRequests:
 
     async def _embedded(self, opened: OpenRequest, embeddings: Embeddings) -> None:
         """What was asked of the embeddings, unless the request ends before it is done."""
-        digest = self._host.find(opened.model).served.bundle_digest
+        digest = opened.hosted.served.bundle_digest
         outcome = await use_embeddings(opened.request, digest, embeddings.vectors, self._host.indexes)
         if isinstance(outcome, CleaveError):
             self.end(opened, outcome)
@@ -250,8 +261,8 @@ def _as_asked(request: Request, known: OpenRequest) -> Request:
     return replace(request, deadline_s=known.asked.deadline_s, trace=known.asked.trace)
 
 
-def _require_same(known: OpenRequest, message: pb.Open, request: object) -> None:
+def _require_same(known: OpenRequest, message: pb.Open, hosted: Hosted, request: object) -> None:
     if not message.HasField("resume"):
         raise MalformedMessage("an Open has the id of a request that is open; choose a new one")
-    if known.model != message.model or known.asked != request:
+    if known.hosted is not hosted or known.asked != request:
         raise MalformedMessage("an Open goes on with a request, and asks for something else; choose a new id")

@@ -22,18 +22,25 @@ from cloud_node.cache import Cache
 from cloud_node.config import CloudConfig
 from cloud_node.ending import Signals, exit_anyway_after
 from cloud_node.engine import Engine
+from cloud_node.entrance import Entrance
 from cloud_node.flights import Flights
 from cloud_node.health import Stage
+from cloud_node.held_bytes import HeldBytes
 from cloud_node.host import Host, Hosted
 from cloud_node.indexes import DiskIndexes
+from cloud_node.load import load_of, tell_load
 from cloud_node.loop_lag import LoopLag
 from cloud_node.metrics import Build, Metrics
 from cloud_node.outside import Outside
+from cloud_node.quotas import Quotas
+from cloud_node.rollout import Rollout
 from cloud_node.runner import ModelRunner
 from cloud_node.served import Served
 from cloud_node.service import InferenceService
 from cloud_node.serving import serve
 from cloud_node.store import MemoryStore
+from cloud_node.tenant_metrics import watch_tenants
+from cloud_node.versions import by_name, check_versions, labels_of
 from cloud_node.watching import (
     watch_cache,
     watch_engines,
@@ -43,8 +50,7 @@ from cloud_node.watching import (
     watch_store,
 )
 from splitmodel.loading import Checkpoint
-from wire.errors import BadInput
-from wire.limits import grpc_options
+from wire.limits import server_options
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
@@ -92,52 +98,63 @@ class CloudServer:
 
     def __init__(self, config: CloudConfig, models: Sequence[Ready], outside: Outside | None = None) -> None:
         self._config = config
+        self._entrance = Entrance(config.identity)
         self.outside = outside or Outside()
         version = metadata.version("cleave")
-        self.metrics = Metrics(
-            *(Build(version, model.served.name, model.device, model.dtype) for model in models)
-        )
+        check_versions([model.served for model in models], is_rollout=config.rollout.is_on)
+        named = dict(zip(labels_of([model.served for model in models]), models, strict=True))
+        self.metrics = Metrics(*(Build(version, label, m.device, m.dtype) for label, m in named.items()))
         store = MemoryStore(config.cache_bytes, config.cache_ttl_s) if config.cache_bytes else None
         cache = Cache(store)
         self._engines = {
-            model.served.name: Engine(model.runner, config.engine, self.metrics) for model in models
+            label: Engine(model.runner, config.engine, self.metrics) for label, model in named.items()
         }
-        self._flights = {name: Flights(engine, cache) for name, engine in self._engines.items()}
-        hosted = {
-            model.served.name: Hosted(model.served, self._flights[model.served.name]) for model in models
-        }
+        self._flights = {label: Flights(engine, cache) for label, engine in self._engines.items()}
+        hosted = by_name([Hosted(model.served, self._flights[label]) for label, model in named.items()])
         self._indexes = _indexes(config, models)
-        host = Host(hosted, config.bounds, version, cache, self._indexes, self.metrics, self.outside.spans)
+        quotas, held = Quotas(), HeldBytes(config.max_held_bytes)
+        host = Host(
+            models=hosted,
+            bounds=config.bounds,
+            server_version=version,
+            cache=cache,
+            indexes=self._indexes,
+            metrics=self.metrics,
+            spans=self.outside.spans,
+            held=held,
+            quotas=quotas,
+            share_of=Rollout(config.rollout).share_of,
+        )
         bundles = [BundleFiles(model.bundle, model.served) for model in models]
-        self._service = InferenceService(host, bundles, config.max_detached)
+        self._service = InferenceService(host, bundles, config.max_detached, config.max_streams)
         watch_engines(self.metrics, self._engines)
         watch_service(self.metrics, self._service)
+        watch_tenants(self.metrics, quotas, self._entrance)
         watch_health(self.metrics, self.outside.health)
         watch_cache(self.metrics, cache, list(self._flights.values()))
         watch_prefixes(
             self.metrics,
-            {m.served.name: m.runner.prefixes for m in models if isinstance(m.runner, ModelRunner)},
+            {label: m.runner.prefixes for label, m in named.items() if isinstance(m.runner, ModelRunner)},
         )
         if store is not None:
             watch_store(self.metrics, store)
         self._grpc_health = grpc_health.aio.HealthServicer()
-        # Without the second option another process could listen on the same port, and take half of the calls.
-        self._server = grpc.aio.server(options=[*grpc_options(), ("grpc.so_reuseport", 0)])
+        self._server = grpc.aio.server(
+            interceptors=self._entrance.interceptors, options=[*server_options(), *self._entrance.options]
+        )
         pb_grpc.add_InferenceServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._grpc_health, self._server)
         names = (SERVICE_NAME, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self.address = ""
         self.metrics_address = ""
+        self._telling: asyncio.Task[None] | None = None
         self._lag: LoopLag | None = None
 
     async def start(self) -> str:
         """Listens; returns the address with its actual port. Raises BadInput where the address is taken."""
         host, _, _ = self._config.listen.rpartition(":")
-        try:
-            port = self._server.add_insecure_port(self._config.listen)
-        except RuntimeError as error:
-            raise BadInput(f"cannot listen on {self._config.listen}; is the address taken?") from error
+        port = self._entrance.open(self._server, self._config.listen)
         self.outside.listen(self._config.metrics_listen)
         if self.outside.endpoint is not None:
             self.outside.endpoint.show(self.metrics)
@@ -145,6 +162,11 @@ class CloudServer:
             _log.info("metrics at http://%s/metrics", self.metrics_address)
         self._lag = LoopLag(self.metrics.loop_lag)
         await self._server.start()
+        self._telling = asyncio.create_task(
+            tell_load(
+                lambda: load_of(self._engines.values()), self._service.streams, self._config.load_every_s
+            )
+        )
         await self._enter(Stage.READY)
         self.address = f"{host}:{port}"
         return self.address
@@ -169,7 +191,10 @@ class CloudServer:
         if self._lag is not None:
             self._lag.close()
         await self._server.stop(grace_s)
+        await self._entrance.close()
         self._service.requests.close()
+        if self._telling is not None:
+            self._telling.cancel()
         for engine in self._engines.values():
             await engine.close()
         for flights in self._flights.values():
@@ -200,7 +225,6 @@ def run(
 ) -> None:
     """Runs a cloud node until SIGTERM or SIGINT; `tell` gets the address once it is ready."""
     models = [_ready(source, config) for source in sources]
-    _require_different([model.served.name for model in models])
     sys.setswitchinterval(SWITCH_S)
     asyncio.run(_run(lambda: CloudServer(config, models, outside), config.drain_s, tell))
 
@@ -209,12 +233,6 @@ def _ready(source: Source, config: CloudConfig) -> Ready:
     served, runner = serve(source.checkpoint, source.bundle, source.name, config.room)
     model = source.checkpoint.model
     return Ready(served, runner, source.bundle, str(model.device), str(model.dtype).removeprefix("torch."))
-
-
-def _require_different(names: Sequence[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise BadInput(f"two models would be served as {name!r}; give each a --name")
 
 
 def note_failed_task(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

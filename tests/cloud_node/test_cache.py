@@ -79,6 +79,7 @@ REQUEST_IRRELEVANT: dict[str, Any] = {
 INPUT_CHANGES: dict[str, Any] = {"size": ImageSize(65, 48), "num_tiles": 2, "modality": "audio"}
 INPUT_IRRELEVANT: dict[str, Any] = {
     "crc32": 5, "input_key": b"", "split_point": 0, "codec": "fp16", "payload_sizes": (1,), "shape_id": "other",
+    "feature_bytes": 1,
 }  # fmt: skip
 
 

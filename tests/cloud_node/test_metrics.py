@@ -13,15 +13,19 @@ from typing import get_args
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from cloud_node.callers import Callers
 from cloud_node.config import CloudConfig
 from cloud_node.metrics import Build, Metrics
+from cloud_node.quotas import Quotas
 from cloud_node.sequence import StepTimes
 from cloud_node.served import Served
+from cloud_node.tenant_metrics import watch_tenants
+from cloud_node.tenants import Tenant, TenantLimits
 from cloud_node.watched import Watch
 from edge_node.link import CloudLink
 from tests.kit.clouds import FakeRunner, cloud, num_left, settle, until
 from tests.kit.talking import opening, talk
-from wire.errors import BadInput
+from wire.errors import BadInput, LimitReached
 from wire.v1 import inference_pb2 as pb
 
 _DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -30,6 +34,25 @@ _BY_MODEL = {
     "requests_queued", "slots", "slots_used", "sequences_decoding", "sequences_prefilling", "prefix_bytes",
     "prefix_entries", "prefix_hits",
 }  # fmt: skip
+
+
+class Door:
+    """Somebody came without credentials."""
+
+    certificate_expires_s = 1e9
+
+    def __init__(self) -> None:
+        self.callers = Callers(None)
+        self.callers.denied["nothing",] += 1
+
+
+def busy_quotas() -> Quotas:
+    """A tenant that has used, and reached, its limits."""
+    quotas, tenant = Quotas(), Tenant("acme", limits=TenantLimits(requests_per_s=1.0))
+    quotas.admit(tenant, 0.0)
+    with pytest.raises(LimitReached):
+        quotas.admit(tenant, 0.0)
+    return quotas
 
 
 def everything() -> Metrics:
@@ -43,6 +66,7 @@ def everything() -> Metrics:
     metrics.decode_step(4, 0.002)
     metrics.bytes_received(1000)
     metrics.bytes_sent(10)
+    watch_tenants(metrics, busy_quotas(), Door())
     metrics.request_refused("overloaded")
     metrics.request_resumed(is_found=True)
     metrics.request_resumed(is_found=False)

@@ -255,10 +255,17 @@ def flights_of(server: CloudServer) -> Flights:
 
 @contextlib.contextmanager
 def cloud_thread(served: Served, bundle: Path, runner: Runner, **settings: Any) -> Iterator[CloudThread]:
+    with cloud_thread_of([Ready(served, runner, bundle)], **settings) as node:
+        yield node
+
+
+@contextlib.contextmanager
+def cloud_thread_of(models: Values[Ready], **settings: Any) -> Iterator[CloudThread]:
+    """The same, of several models."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="cloud", daemon=True)
     thread.start()
-    context = cloud(served, bundle, runner, **settings)
+    context = cloud_of(models, **settings)
     node: CloudThread | None = None
     try:
         enter = asyncio.run_coroutine_threadsafe(context.__aenter__(), loop)
