@@ -75,11 +75,6 @@ class Outbox:
         """Whether the edge takes what it is told."""
         return self._has_room.is_set()
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the edge takes what it is told."""
-        return self._has_room.is_set()
-
     async def room(self) -> None:
         """Waits until the edge has taken what waits for it."""
         await self._has_room.wait()
