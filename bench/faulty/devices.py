@@ -154,7 +154,8 @@ def clock_jumps(scene: Scene, clock: Path) -> Seen:
     watched.await_text(4)
     clock.write_text(str(-_DAY_S))
     scene.link.down(bytes_per_s=None)
-    said += device.communicate(timeout=_LIMIT_S)[0]
+    said += device.stdout.read()
+    device.wait(_LIMIT_S)
     seen = judge("clock jumps by a day, on both sides", watched.end(), scene.expected(**LONG), hit_s, hit_s)
     num_wrong = seen.num_wrong + (said.strip() != printable(scene.expected(**LONG)).strip())
     seen = scene.after(replace(seen, num_wrong=num_wrong))
