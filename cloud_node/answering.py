@@ -158,7 +158,9 @@ class Answering:
         opened.let_go()
 
     def _require_room(self, opened: OpenRequest) -> None:
-        self._flights.check(opened.request)
+        # What has come whole is checked when it is submitted, a moment later.
+        if opened.awaits_payloads:
+            self._flights.check(opened.request)
         opened.hold = self._held.take(opened.holder, opened.request.held_bytes, random.random())
 
     def _say_have_answer(self, opened: OpenRequest, num_tokens: int) -> None:

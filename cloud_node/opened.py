@@ -94,6 +94,12 @@ class OpenRequest:
         return [index for index in range(len(self.request.inputs)) if index not in self.payloads]
 
     @property
+    def awaits_payloads(self) -> bool:
+        """Whether bytes are to come that did not come with the Open."""
+        sizes = [item.total_bytes for item in self.request.inputs]
+        return any(self.received_bytes[index] < sizes[index] for index in self.missing)
+
+    @property
     def num_said(self) -> int:
         """Tokens."""
         return self.said[-1].token_index + self.said[-1].num_tokens if self.said else 0

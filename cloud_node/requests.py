@@ -63,7 +63,8 @@ class OpenRequests:
             self._host.quotas.admit(peer.tenant, time.monotonic())
             if message.HasField("resume"):
                 self._host.metrics.request_resumed(is_found=False)
-        self._host.metrics.bytes_received(sum(len(item.payload) for item in message.inputs))
+        received_bytes = [len(item.payload) for item in message.inputs]
+        self._host.metrics.bytes_received(sum(received_bytes))
         hosted = self._hosted(message, peer, known)
         request = parse_open(message, hosted.served, self._host.bounds, peer.tenant)
         if known is not None:
@@ -71,7 +72,7 @@ class OpenRequests:
             return known, True
         opened = OpenRequest(
             key, hosted, request, request, self._hear,
-            received_bytes=[len(item.payload) for item in message.inputs],
+            received_bytes=received_bytes,
             opened_s=(now_s := time.monotonic()), ready_s=now_s,
         )  # fmt: skip
         opened.deadline = asyncio.get_running_loop().call_later(request.deadline_s, self._expire, opened)

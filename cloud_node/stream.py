@@ -215,12 +215,10 @@ class EdgeStream:
 
 
 def _payload_bytes(up: pb.Up) -> int:
-    match up.WhichOneof("message"):
-        case "chunk":
-            return len(up.chunk.data)
-        case "open":
-            return sum(len(item.payload) for item in up.open.inputs)
-    return 0
+    """Of an Open or a Chunk, and some bytes more: looking at the payload itself would copy it."""
+    if up.HasField("chunk"):
+        return up.chunk.ByteSize()
+    return sum(item.ByteSize() for item in up.open.inputs)
 
 
 def _closing() -> Unavailable:

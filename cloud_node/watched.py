@@ -25,7 +25,7 @@ Watch = Literal[
     "requests_queued", "requests_open", "requests_detached", "requests_joined", "requests_joined_elsewhere",
     "streams_open", "slots", "slots_used", "redis_up", "redis_troubles",
     "sequences_decoding", "sequences_prefilling", "cache_bytes", "cache_entries", "cache_evictions",
-    "cache_lookups", "prefix_bytes", "prefix_entries", "prefix_hits", "ready", "draining",
+    "cache_lookups", "prefix_bytes", "prefix_entries", "prefix_hits", "ready", "draining", "held_bytes",
 ]  # fmt: skip
 
 WATCHED: dict[Watch, _Watched] = {
@@ -37,6 +37,7 @@ WATCHED: dict[Watch, _Watched] = {
     "requests_joined": _Watched(
         "cleave_requests_joined", "Requests that waited for the answer of an equal one.", is_counter=True
     ),
+    "held_bytes": _Watched("cleave_held_bytes", "Reserved for payloads that are uploaded, or wait."),
     "requests_joined_elsewhere": _Watched(
         "cleave_requests_joined_elsewhere",
         "Requests that got the answer of an equal one on another cloud.",

@@ -37,6 +37,7 @@ def watch_service(metrics: Metrics, service: InferenceService) -> None:
     metrics.watch("streams_open", lambda: service.num_streams)
     metrics.watch("requests_open", lambda: service.requests.num_open)
     metrics.watch("requests_detached", lambda: service.requests.num_detached)
+    metrics.watch("held_bytes", lambda: service.num_held_bytes)
 
 
 def watch_health(metrics: Metrics, health: Health) -> None:

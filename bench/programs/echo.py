@@ -27,7 +27,7 @@ class Echo(pb_grpc.InferenceServicer):
 async def main() -> None:
     """Until SIGTERM."""
     server = grpc.aio.server(options=[*grpc_options(), ("grpc.so_reuseport", 0)])
-    pb_grpc.add_InferenceServicer_to_server(Echo(), server)
+    pb_grpc.add_InferenceServicer_to_server(Echo(), server)  # type: ignore[abstract]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     ending = asyncio.Event()
