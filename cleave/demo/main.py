@@ -51,6 +51,7 @@ def run_demo(model: str, codec: str | None, *, as_json: bool) -> bool:
         print(json.dumps({"answers": answers, "cache_in": _place(redis).partition(":")[0], "ok": ok}))
     else:
         _print(answers)
+        print(f"what the cloud had was in {_place(redis)}")
     return ok
 
 
