@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 _START_S, _END_S = 20.0, 5.0
 
@@ -51,7 +53,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], port: int) -> bool:
     """Whether it answers at last, with or without a password."""
     ends_s = time.monotonic() + _START_S
     while process.poll() is None and time.monotonic() < ends_s:
-        with contextlib.closing(redis.Redis(port=port)) as client:
+        with contextlib.closing(redis.Redis(port=port, retry=Retry(NoBackoff(), 0))) as client:
             try:
                 client.ping()
                 return True

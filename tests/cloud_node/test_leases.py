@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from cloud_node.leases import Lease, Leases
@@ -36,8 +36,7 @@ class Node:
 
 @contextlib.asynccontextmanager
 async def node_at(server: RedisServer, **changes: Any) -> AsyncIterator[Node]:
-    settings = replace(server.settings(), timeout_s=0.2, **changes)
-    store = RedisStore(settings, 60)
+    store = RedisStore(server.settings(**changes), 60)
     await store.start()
     node = Node(store, Leases(store))
     try:
@@ -136,7 +135,7 @@ async def test_operator_bounds_the_wait_too(server: RedisServer, a: Node, b: Nod
     assert await b.take() is None
 
 
-@of_two()
+@of_two(timeout_s=0.2)
 async def test_redis_that_dies_or_hangs_is_not_waited_for(server: RedisServer, a: Node, b: Node) -> None:
     for trouble in (server.pause, server.kill):
         await a.taken()

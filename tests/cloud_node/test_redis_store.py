@@ -7,7 +7,6 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,13 +20,13 @@ from tests.kit.clouds import settle, until
 from tests.kit.redis_servers import RedisServer, each_server, redis_server
 from wire.errors import BadInput
 
-# Quick to notice, so that the tests are; a timeout that a busy machine keeps.
-QUICK = {"timeout_s": 0.1, "check_s": 0.1, "retry_s": 0.1}
+# Quick to notice what changes, so that the tests are.
+QUICK = {"check_s": 0.1, "retry_s": 0.1}
 
 
 @contextlib.asynccontextmanager
 async def store_in(server: RedisServer, ttl_s: float = 60.0, **changes: Any) -> AsyncIterator[RedisStore]:
-    store = RedisStore(replace(server.settings(), **{**QUICK, **changes}), ttl_s)
+    store = RedisStore(server.settings(**{**QUICK, **changes}), ttl_s)
     await store.start()
     try:
         yield store
@@ -48,7 +47,7 @@ def over(test: Callable[[RedisServer], Coroutine[Any, Any, None]]) -> Callable[[
 
 
 async def up(store: RedisStore) -> None:
-    """Once it is known again how Redis is; with a pause that lets the server answer."""
+    """Once it is known again that Redis answers."""
     await until(lambda: store.link.is_up)
 
 
@@ -147,7 +146,7 @@ async def test_write_without_room_is_refused_and_counted_and_reads_go_on(server:
 
 @over
 async def test_hanging_redis_costs_one_timeout_and_then_nothing(server: RedisServer) -> None:
-    async with store_in(server, retry_s=30.0) as store:
+    async with store_in(server, timeout_s=0.1, retry_s=30.0) as store:
         await store.put(b"key", b"value")
         await store.flush()
         server.pause()
@@ -166,7 +165,7 @@ async def test_hanging_redis_costs_one_timeout_and_then_nothing(server: RedisSer
 
 @over
 async def test_paused_redis_is_used_again_and_no_reply_goes_to_another_question(server: RedisServer) -> None:
-    async with store_in(server) as store:
+    async with store_in(server, timeout_s=0.2) as store:
         keys = [str(number).encode() for number in range(20)]
         for key in keys:
             await store.put(key, key * 2)
@@ -175,10 +174,15 @@ async def test_paused_redis_is_used_again_and_no_reply_goes_to_another_question(
             server.pause()
             assert await asyncio.gather(*map(store.get, keys)) == [None] * 20
             server.resume()
-            await up(store)
-            assert await asyncio.gather(*map(store.get, reversed(keys))) == [
-                key * 2 for key in reversed(keys)
-            ]
+            missing = set(keys)
+            async with asyncio.timeout(15):
+                # A busy machine may take its time; what comes must be what was asked for.
+                while missing:
+                    await up(store)
+                    asked = sorted(missing, reverse=True)
+                    for key, value in zip(asked, await asyncio.gather(*map(store.get, asked)), strict=True):
+                        assert value in (None, key * 2)
+                        missing -= {key} if value else set()
         assert store.link.troubles["timeout"] >= 3
 
 
@@ -219,7 +223,7 @@ def test_redis_that_is_not_there_at_the_start_is_used_once_it_is(caplog: pytest.
 def test_wrong_password_is_no_crash_and_is_said_without_it(caplog: pytest.LogCaptureFixture) -> None:
     async def run(server: RedisServer) -> None:
         for password, is_up in (("right", True), ("wrong-secret", False)):
-            settings = replace(server.settings(), password=password)
+            settings = server.settings(password=password)
             store = RedisStore(settings, 60)
             await store.start()
             assert store.link.is_up is is_up
@@ -255,7 +259,7 @@ def test_what_answers_there_and_is_no_redis_is_down() -> None:
 def test_look_ups_and_writes_that_wait_are_bounded() -> None:
     async def run(server: RedisServer) -> None:
         async with store_in(
-            server, num_connections=2, max_waiting=10, max_pending_bytes=5000, retry_s=30.0
+            server, timeout_s=0.1, num_connections=2, max_waiting=10, max_pending_bytes=5000, retry_s=30.0
         ) as store:
             server.pause()
             for number in range(20):
