@@ -161,7 +161,6 @@ class Engine:
 
     def _hand_over(self, sequence: Sequence, outcome: Outcome) -> None:
         """From the preparing thread to the stepping one, as soon as it is ready; to the loop what has no step."""
-        sequence.let_go()
         if isinstance(outcome, Embeddings):
             outcome.times.total_s = time.monotonic() - sequence.arrived_s
             self._tell([(sequence, outcome)])

@@ -214,6 +214,8 @@ class OpenRequests:
                 self._host.quotas.told(opened.request.tenant, event.num_tokens, now_s)
                 opened.say_delta(event, now_s)
             case Finished():
+                if event.is_repeated:
+                    opened.cache = pb.CACHE_ANSWER
                 self._say_done(opened, event)
             case Embeddings():
                 task = asyncio.get_running_loop().create_task(self._embedded(opened, event))
@@ -241,7 +243,11 @@ class OpenRequests:
 
     def _say_done(self, opened: OpenRequest, finished: Finished, *before: pb.Down) -> None:
         is_repeated = opened.cache == pb.CACHE_ANSWER
-        times = StepTimes(total_s=time.monotonic() - opened.ready_s) if is_repeated else finished.times
+        times = replace(
+            StepTimes() if is_repeated else finished.times,
+            total_s=time.monotonic() - opened.ready_s,
+            cache_s=opened.cache_s + finished.times.cache_s,
+        )
         self._over(opened, *before, done_message(opened.request.request_id, finished, opened.cache, times))
         tell_done(self._host, opened, finished, times)
 

@@ -39,6 +39,11 @@ class InferenceService(pb_grpc.InferenceServicer):
     def num_streams(self) -> int:
         return len(self._streams)
 
+    @property
+    def num_held_bytes(self) -> int:
+        """Of payloads, reserved."""
+        return self._host.held.num_bytes
+
     def streams(self) -> Iterable[EdgeStream]:
         return self._streams
 

@@ -36,8 +36,9 @@ class AnswerReport:
     """Filled while the answer comes; complete once its text has ended. `ms` are milliseconds by step.
 
     Of several inputs, arm and label are the first's, bytes are those of all; `inputs` has each. `encode`
-    (preprocessing and head), `codec` and `upload` are measured on the edge, `queue`, `payload`, `tail`, `prefill` and
-    `decode` on the cloud; `first_token` and `total` run from the call of `ask`. Features that the device remembers take
+    (preprocessing and head), `codec` and `upload` are measured on the edge, `queue`, `payload`, `tail`, `prefill`,
+    `decode` and `cache` (looking into it, and waiting for an equal request elsewhere) on the cloud; `first_token` and
+    `total` run from the call of `ask`. Features that the device remembers take
     no time to encode, and those that the cloud has are not uploaded: `upload` is missing then.
     """
 
@@ -96,4 +97,5 @@ class AnswerReport:
             tail=times.tail_s * 1e3,
             prefill=times.prefill_s * 1e3,
             decode=times.decode_s * 1e3,
+            cache=times.cache_s * 1e3,
         )
