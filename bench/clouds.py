@@ -48,7 +48,7 @@ def cloud(
     profiled_rows: Sequence[int] = (),
     **config: Any,
 ) -> Iterator[CloudProcess]:
-    """Serves a subject; `config` are fields of CloudConfig.
+    """Serves a subject; `config` are fields of CloudConfig, `redis` as a URL.
 
     When it ends, it writes each request's token ids to `tokens`, and to `profile` where the time of steps with as
     many rows as one of `profiled_rows` went (bench/profiling.py).
