@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import selectors
 import subprocess
 import sys
@@ -32,6 +33,10 @@ class CloudProcess:
         """VmRSS (proc(5))."""
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) * 1024
+
+    def num_files(self) -> int:
+        """Its open descriptors (proc(5))."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
 
 
 @contextlib.contextmanager

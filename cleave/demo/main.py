@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from rich.console import Console
 
 from cleave.assets import assets_folder, resolve_model
 from cleave.processes import cloud_process
+from cleave.redis_process import redis_process, redis_programs
 from cleave.terminal import print_table, printable
 from edge_node.blocking import EdgeNode
 from wire.errors import CleaveError, Unavailable
@@ -31,9 +34,14 @@ def run_demo(model: str, codec: str | None, *, as_json: bool) -> bool:
     console = Console(stderr=as_json, quiet=as_json)
     answers: list[dict[str, Any]] = []
     try:
-        with console.status("starting a cloud node"), _cloud(model) as (address, pid):
+        with (
+            _redis() as redis_url,
+            console.status("starting a cloud node"),
+            _cloud(model, redis_url) as cloud,
+        ):
+            address, pid = cloud
             items = plan(_samples(), _num_split_points(address), codec)
-            console.print(f"cloud node: process {pid}, {address}")
+            console.print(f"cloud node: process {pid}, {address}; its cache is in {redis_url or 'memory'}")
             answers = [*_ask(items, address, console)]
     except CleaveError as error:
         if not as_json:
@@ -42,7 +50,7 @@ def run_demo(model: str, codec: str | None, *, as_json: bool) -> bool:
         return False
     ok = all(answer["answer"] == answer["expected"] for answer in answers)
     if as_json:
-        print(json.dumps({"answers": answers, "ok": ok}))
+        print(json.dumps({"answers": answers, "cache_in": "redis" if redis_url else "memory", "ok": ok}))
     else:
         _print(answers)
     return ok
@@ -64,8 +72,16 @@ def plan(samples: Sequence[dict[str, str]], num_split_points: int, codec: str | 
     return [*items, next(item for item in items if item["image"] == pictures[-1])]
 
 
-def _cloud(model: str) -> Any:
-    return cloud_process(resolve_model(model), None)
+@contextlib.contextmanager
+def _redis() -> Iterator[str | None]:
+    """A server of its own where one is installed."""
+    with contextlib.ExitStack() as stack:
+        programs = redis_programs().values()
+        yield stack.enter_context(redis_process(next(iter(programs)))) if programs else None
+
+
+def _cloud(model: str, redis_url: str | None) -> AbstractContextManager[tuple[str, int]]:
+    return cloud_process(resolve_model(model), None, *(("--redis", redis_url) if redis_url else ()))
 
 
 def _num_split_points(address: str) -> int:
