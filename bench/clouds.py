@@ -62,7 +62,14 @@ def cloud(
         "rows": list(profiled_rows),
         "config": config,
     }
-    command = [sys.executable, "-m", "bench.programs.cloud", json.dumps(told)]
+    with listening("bench.programs.cloud", json.dumps(told)) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def listening(module: str, *arguments: str) -> Iterator[CloudProcess]:
+    """A program of bench/programs that says where it listens; ended at the end."""
+    command = [sys.executable, "-m", module, *arguments]
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         try:

@@ -52,9 +52,9 @@ from cloud_node.watching import (
     watch_store,
 )
 from splitmodel.loading import Checkpoint
+from wire.checked import add_checked_servicer
 from wire.limits import server_options
 from wire.v1 import inference_pb2 as pb
-from wire.v1 import inference_pb2_grpc as pb_grpc
 
 _log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class CloudServer:
         self._server = grpc.aio.server(
             interceptors=self._entrance.interceptors, options=[*server_options(), *self._entrance.options]
         )
-        pb_grpc.add_InferenceServicer_to_server(self._service, self._server)
+        add_checked_servicer(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._grpc_health, self._server)
         names = (SERVICE_NAME, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)

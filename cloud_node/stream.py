@@ -24,6 +24,7 @@ from cloud_node.tenants import Peer
 from wire.errors import (
     Cancelled,
     CleaveError,
+    Corrupt,
     MalformedMessage,
     Overloaded,
     Unavailable,
@@ -46,6 +47,8 @@ class EdgeStream:
         self._is_draining = is_draining
         self._outbox = Outbox()
         self._has_ended = False
+        self._num_sent = 0  # messages down
+        self._num_heard = 0  # and up
         self._is_welcome = False
         self._told = Load()
         self._heard_s = 0.0  # when something was last heard, or asked and answered; on the loop's clock
@@ -62,6 +65,10 @@ class EdgeStream:
         watching = asyncio.create_task(self._watch())
         try:
             async for down in self._outbox.messages():
+                for one in down.batch.downs or (down,):
+                    if one.HasField("pong"):
+                        one.pong.sent_messages = self._num_sent
+                self._num_sent += 1
                 self._host.metrics.bytes_sent(down.ByteSize())
                 yield down
             if reader.done():
@@ -84,8 +91,11 @@ class EdgeStream:
 
     def close(self) -> None:
         """The edge has gone. What it had open goes on where it can come back to it, and ends elsewhere."""
+        self._detach_all(Cancelled("the edge closed its stream"))
+
+    def _detach_all(self, error: CleaveError) -> None:
         for opened in list(self._on.values()):
-            self._requests.detach(opened, Cancelled("the edge closed its stream"))
+            self._requests.detach(opened, error)
 
     def put(self, down: pb.Down, *, is_urgent: bool = True) -> None:
         """A message of one of its requests."""
@@ -109,9 +119,11 @@ class EdgeStream:
     async def _read(self, messages: AsyncIterator[pb.Up]) -> None:
         try:
             await self._welcome(messages)
+            self._num_heard = 1
             async for up in messages:
                 self._heard_s = asyncio.get_running_loop().time()
                 await self._take(up)
+                self._num_heard += 1
                 if not self._outbox.has_room:
                     await self._outbox.room()
                 await self._hold_back(up)
@@ -120,7 +132,10 @@ class EdgeStream:
                 error = MalformedMessage("the edge ended its stream before the upload was whole")
                 self._requests.detach(opened, error)
         except CleaveError as error:
-            self._end_all(error)
+            if not isinstance(
+                error, Corrupt
+            ):  # what the link has damaged is no request's fault: all may go on
+                self._end_all(error)
             self._outbox.put(pb.Down(failed=to_failed("", error)))
             raise
         finally:
@@ -136,6 +151,13 @@ class EdgeStream:
         self._outbox.put(welcome_message(self._host.bounds, self._host.server_version))
         self._is_welcome = True
 
+    def _require_all(self, ping: pb.Ping) -> None:
+        """Raises Corrupt where messages before it are missing: a damaged frame may be dropped whole."""
+        if ping.sent_messages and ping.sent_messages != self._num_heard:
+            raise Corrupt(
+                f"{ping.sent_messages} messages went up this stream, and {self._num_heard} came; open it again"
+            )
+
     async def _take(self, up: pb.Up) -> None:
         match up.WhichOneof("message"):
             case "open":
@@ -148,6 +170,7 @@ class EdgeStream:
                 if (opened := self._on.get(up.cancel.request_id)) is not None:
                     self._requests.end(opened, Cancelled("the edge cancelled the request"))
             case "ping":
+                self._require_all(up.ping)
                 pong = pb.Pong(nonce=up.ping.nonce, server_time_s=time.monotonic())
                 self._outbox.put(pb.Down(pong=pong))
             case other:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cloud_node.inputs import RequestInput
 from wire.chunks import Assembler
-from wire.errors import CleaveError, DeadlineExceeded
+from wire.errors import CleaveError, DeadlineExceeded, Fault
 from wire.limits import Limits
 
 _ACK_EVERY_CHUNKS = 4
@@ -98,5 +98,8 @@ class Uploads:
             return
         self._idle = None
         self._give_up(
-            DeadlineExceeded(f"no chunk came for {self._idle_s:g} s, so the upload was given up; ask again")
+            DeadlineExceeded(
+                f"no chunk came for {self._idle_s:g} s, so the upload was given up; ask again",
+                fault=Fault.NETWORK,
+            )
         )

@@ -233,6 +233,9 @@ class Up(_message.Message):
     CHUNK_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
     PING_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    check: _builtins.int
+    """CRC-32 of the bytes of this message that stand before it, of a Chunk those before its data; the last field"""
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -251,13 +254,19 @@ class Up(_message.Message):
         chunk: Global___Chunk | None = ...,
         cancel: Global___Cancel | None = ...,
         ping: Global___Ping | None = ...,
+        check: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "chunk", b"chunk", "hello", b"hello", "message", b"message", "open", b"open", "ping", b"ping"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_check", b"_check", "cancel", b"cancel", "check", b"check", "chunk", b"chunk", "hello", b"hello", "message", b"message", "open", b"open", "ping", b"ping"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "chunk", b"chunk", "hello", b"hello", "message", b"message", "open", b"open", "ping", b"ping"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_check", b"_check", "cancel", b"cancel", "check", b"check", "chunk", b"chunk", "hello", b"hello", "message", b"message", "open", b"open", "ping", b"ping"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__check: _TypeAlias = _typing.Literal["check"]  # noqa: Y015
+    _WhichOneofArgType__check: _TypeAlias = _typing.Literal["_check", b"_check"]  # noqa: Y015
     _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "open", "chunk", "cancel", "ping"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__check) -> _WhichOneofReturnType__check | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___Up: _TypeAlias = Up  # noqa: Y015
@@ -951,16 +960,20 @@ class Ping(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NONCE_FIELD_NUMBER: _builtins.int
+    SENT_MESSAGES_FIELD_NUMBER: _builtins.int
     nonce: _builtins.int
     """returned in Pong"""
+    sent_messages: _builtins.int
+    """up this stream, before this one; where fewer came, the link lost some; 0: not counted"""
     def __init__(
         self,
         *,
         nonce: _builtins.int = ...,
+        sent_messages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce", "sent_messages", b"sent_messages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -987,6 +1000,9 @@ class Down(_message.Message):
     PONG_FIELD_NUMBER: _builtins.int
     EMBEDDED_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    check: _builtins.int
+    """as in Up"""
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -1026,13 +1042,19 @@ class Down(_message.Message):
         pong: Global___Pong | None = ...,
         embedded: Global___Embedded | None = ...,
         batch: Global___Batch | None = ...,
+        check: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "batch", b"batch", "deltas", b"deltas", "done", b"done", "embedded", b"embedded", "failed", b"failed", "go_away", b"go_away", "have", b"have", "load", b"load", "message", b"message", "need", b"need", "pong", b"pong", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_check", b"_check", "ack", b"ack", "batch", b"batch", "check", b"check", "deltas", b"deltas", "done", b"done", "embedded", b"embedded", "failed", b"failed", "go_away", b"go_away", "have", b"have", "load", b"load", "message", b"message", "need", b"need", "pong", b"pong", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "batch", b"batch", "deltas", b"deltas", "done", b"done", "embedded", b"embedded", "failed", b"failed", "go_away", b"go_away", "have", b"have", "load", b"load", "message", b"message", "need", b"need", "pong", b"pong", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_check", b"_check", "ack", b"ack", "batch", b"batch", "check", b"check", "deltas", b"deltas", "done", b"done", "embedded", b"embedded", "failed", b"failed", "go_away", b"go_away", "have", b"have", "load", b"load", "message", b"message", "need", b"need", "pong", b"pong", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__check: _TypeAlias = _typing.Literal["check"]  # noqa: Y015
+    _WhichOneofArgType__check: _TypeAlias = _typing.Literal["_check", b"_check"]  # noqa: Y015
     _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "have", "need", "ack", "deltas", "done", "failed", "load", "go_away", "pong", "embedded", "batch"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__check) -> _WhichOneofReturnType__check | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___Down: _TypeAlias = Down  # noqa: Y015
@@ -1582,18 +1604,22 @@ class Pong(_message.Message):
 
     NONCE_FIELD_NUMBER: _builtins.int
     SERVER_TIME_S_FIELD_NUMBER: _builtins.int
+    SENT_MESSAGES_FIELD_NUMBER: _builtins.int
     nonce: _builtins.int
     server_time_s: _builtins.float
     """as in Ack"""
+    sent_messages: _builtins.int
+    """down this stream, before this one; 0: not counted"""
     def __init__(
         self,
         *,
         nonce: _builtins.int = ...,
         server_time_s: _builtins.float = ...,
+        sent_messages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce", "server_time_s", b"server_time_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce", "sent_messages", b"sent_messages", "server_time_s", b"server_time_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
