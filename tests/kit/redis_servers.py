@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 import redis
 
-from cleave.redis_process import redis_command, redis_programs, wait_until_ready
+from cleave.redis_process import free_port, redis_command, redis_programs, wait_until_ready
 from cloud_node.redis_settings import RedisSettings, parse_redis_url
-from tests.kit.ports import free_port
 
 
 def server_programs() -> dict[str, str]:
