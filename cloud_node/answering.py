@@ -144,7 +144,7 @@ class Answering:
             return False
         self._say_have_answer(opened, flight.num_tokens)
         opened.flight = flight
-        self._flights.join(flight, opened.tell, opened.deadline_at_s)
+        self._flights.join(flight, opened.tell, opened.deadline_at_s, opened.request.priority)
         return True
 
     def _compute(self, opened: OpenRequest, key: bytes | None) -> None:

@@ -101,6 +101,11 @@ class Engine:
         if refused is not None:
             self._deliver([refused])
 
+    def hasten(self, sequence: Sequence) -> None:
+        """Its request has become more urgent: it has its turn as if it came now, where that is sooner."""
+        with self._changed:
+            self._room.hasten(sequence, self._virtual_arrival_s(sequence.request, time.monotonic()))
+
     def stop(self, sequence: Sequence, error: CleaveError) -> None:
         """Ends a sequence with `error`, which it hears at once; its row is free after the step that is under way."""
         sequence.stop(error)

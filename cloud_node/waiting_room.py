@@ -86,6 +86,12 @@ class WaitingRoom:
             self._in_hand.add(sequence)
         return taken, refused
 
+    def hasten(self, sequence: Sequence, virtual_arrival_s: float) -> None:
+        """It has its turn sooner, as long as it waits."""
+        if virtual_arrival_s < sequence.virtual_arrival_s and sequence in self._queue:
+            sequence.virtual_arrival_s = virtual_arrival_s
+            self._queue.reorder(sequence.tenant)
+
     def give_up(self, sequence: Sequence) -> bool:
         """It waits no longer; False where it was taken up already."""
         return self._queue.remove(sequence)
