@@ -103,7 +103,7 @@ class Engine:
 
     def hasten(self, sequence: Sequence) -> None:
         """Its request has become more urgent: it has its turn as if it came now, where that is sooner."""
-        with self._changed:
+        with self._lock:
             self._room.hasten(sequence, self._virtual_arrival_s(sequence.request, time.monotonic()))
 
     def stop(self, sequence: Sequence, error: CleaveError) -> None:
@@ -221,16 +221,19 @@ class Engine:
 
     def _end(self, sequence: Sequence, event: Event) -> None:
         """Its last event; how long it took says how good the predictions are."""
-        took_s = time.monotonic() - sequence.arrived_s
+        took_s, tenant = time.monotonic() - sequence.arrived_s, sequence.request.tenant.name
         if not isinstance(event, CleaveError):
             self.pace.ended(sequence.predicted_s, took_s)
         elif isinstance(event, DeadlineExceeded):
             self.pace.ended(sequence.predicted_s, took_s, is_late=True)
             if sequence.first_token_s:
-                self.pace.cut_off(sequence.num_generated, time.monotonic() - sequence.first_token_s)
+                self.pace.cut_off(tenant, sequence.num_generated, time.monotonic() - sequence.first_token_s)
         if isinstance(event, Finished):
             self.pace.answered(
-                event.prompt_tokens - sequence.num_reused, event.generated_tokens, event.times.decode_s
+                tenant,
+                event.prompt_tokens - sequence.num_reused,
+                event.generated_tokens,
+                event.times.decode_s,
             )
         sequence.emit(event)
 
