@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cloud_node.doors import Doors
 from cloud_node.engine import EngineSettings
 from cloud_node.runner import Room
 from cloud_node.served import Bounds
@@ -42,6 +43,7 @@ class CloudConfig:
     drain_s: float = 30.0
     cache_bytes: int = 256 * MIB  # of answers, features and claims; 0: off
     cache_ttl_s: float = 3600.0
+    doors: Doors = field(default_factory=Doors)
     limits: Limits = field(default_factory=lambda: Limits(max_new_tokens=256))
 
     def __post_init__(self) -> None:

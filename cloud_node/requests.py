@@ -24,6 +24,7 @@ from cloud_node.sequence import Embeddings, Event, Finished, StepTimes, TextDelt
 from cloud_node.tenants import Peer
 from cloud_node.upload import Uploads
 from wire.errors import Cancelled, CleaveError, MalformedMessage, to_failed
+from wire.limits import is_request_id
 from wire.v1 import inference_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -61,7 +62,9 @@ class OpenRequests:
         known = self._resumable.get(key)
         if known is None:
             self._host.metrics.request_received()
-        self._host.metrics.bytes_received(sum(len(item.payload) for item in message.inputs))
+        self._host.metrics.bytes_received(
+            sum(len(item.payload) for item in message.inputs[: self._limits.max_inputs])
+        )
         hosted = self._host.find(message.model)
         request = parse_open(message, hosted.served, self._host.bounds, peer.tenant)
         if known is not None:
@@ -116,7 +119,8 @@ class OpenRequests:
 
     def refuse(self, request_id: str, line: Line, error: CleaveError) -> None:
         """Says why an Open is no request."""
-        self._note_failed(request_id[:64], error, "miss")
+        # An id that is none never gets into the log: it may hold a line's end.
+        self._note_failed(request_id if is_request_id(request_id) else "without an id", error, "miss")
         line.put(pb.Down(failed=to_failed(request_id[:64], error)))
 
     def close(self) -> None:

@@ -33,7 +33,6 @@ from cloud_node.store import MemoryStore
 from cloud_node.watching import watch_cache, watch_engines, watch_prefixes, watch_service, watch_store
 from splitmodel.loading import Checkpoint
 from wire.errors import BadInput
-from wire.limits import grpc_options
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
@@ -87,7 +86,7 @@ class CloudServer:
         self._indexes = _indexes(config, models)
         host = Host(hosted, config.bounds, version, cache, self._indexes, self.metrics)
         bundles = [BundleFiles(model.bundle, model.served) for model in models]
-        self._service = InferenceService(host, bundles, config.max_detached)
+        self._service = InferenceService(host, bundles, config.max_detached, config.doors.max_streams)
         watch_engines(self.metrics, self._engines)
         watch_service(self.metrics, self._service)
         watch_cache(self.metrics, cache, list(self._flights.values()))
@@ -99,7 +98,9 @@ class CloudServer:
             watch_store(self.metrics, store)
         self._health = health.aio.HealthServicer()
         # Without the second option another process could listen on the same port, and take half of the calls.
-        self._server = grpc.aio.server(options=[*grpc_options(), ("grpc.so_reuseport", 0)])
+        self._server = grpc.aio.server(
+            options=[*config.doors.grpc_options(config.limits), ("grpc.so_reuseport", 0)]
+        )
         pb_grpc.add_InferenceServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)

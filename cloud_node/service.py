@@ -13,7 +13,7 @@ from cloud_node.host import Host
 from cloud_node.messages import describe_reply
 from cloud_node.requests import OpenRequests
 from cloud_node.stream import EdgeStream
-from wire.errors import CleaveError, Internal, Unavailable, status_of, to_trailer
+from wire.errors import CleaveError, Internal, Overloaded, Unavailable, status_of, to_trailer
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
@@ -23,11 +23,14 @@ _log = logging.getLogger(__name__)
 class InferenceService(pb_grpc.InferenceServicer):
     """Serves every edge's stream, and the unary calls beside it."""
 
-    def __init__(self, host: Host, bundles: Sequence[BundleFiles], max_detached: int) -> None:
+    def __init__(
+        self, host: Host, bundles: Sequence[BundleFiles], max_detached: int, max_streams: int = 4096
+    ) -> None:
         self._host = host
         self._bundles = bundles
         self.requests = OpenRequests(host, max_detached)
         self._streams: set[EdgeStream] = set()
+        self._max_streams = max_streams
         self._is_draining = False
 
     @property
@@ -54,6 +57,12 @@ class InferenceService(pb_grpc.InferenceServicer):
         self.requests.close()
 
     async def Stream(self, request_iterator: AsyncIterator[pb.Up], context: Any) -> AsyncIterator[pb.Down]:
+        if len(self._streams) >= self._max_streams:
+            error = Overloaded(
+                f"this cloud has {self._max_streams} streams, which is its limit; use another one, or come back",
+                retry_after_s=10.0,
+            )
+            await _abort(context, error)
         stream = EdgeStream(self._host, self.requests, is_draining=self._is_draining)
         self._streams.add(stream)
         try:

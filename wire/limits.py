@@ -93,9 +93,14 @@ class Limits:
         return cls(**{name: getattr(limits, name) for name in cls.__dataclass_fields__})
 
 
+def is_request_id(text: str) -> bool:
+    """Whether it is 1 to 64 characters of [A-Za-z0-9_-]."""
+    return _REQUEST_ID.fullmatch(text) is not None
+
+
 def check_request_id(request_id: str) -> str:
     """The id itself; raises MalformedMessage unless it is 1 to 64 characters of [A-Za-z0-9_-]."""
-    if not _REQUEST_ID.fullmatch(request_id):
+    if not is_request_id(request_id):
         raise MalformedMessage(
             f"request_id {request_id[:MAX_ID_CHARS]!r} is not 1 to 64 characters of [A-Za-z0-9_-]"
         )
