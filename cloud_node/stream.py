@@ -54,6 +54,8 @@ class EdgeStream:
     async def run(self, messages: AsyncIterator[pb.Up]) -> AsyncGenerator[pb.Down, None]:
         """Everything that goes down this stream; raises a CleaveError where the stream itself is at fault."""
         reader = asyncio.create_task(self._read(messages))
+        # What it fails with is told to a peer that is still there; of one that has gone nothing fills the log.
+        reader.add_done_callback(lambda task: task.cancelled() or task.exception())
         watching = asyncio.create_task(self._watch())
         try:
             async for down in self._outbox.messages():
