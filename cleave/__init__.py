@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edge_node.blocking import EdgeNode
+    from edge_node.credentials import Credentials
     from edge_node.node import AsyncEdgeNode
+    from edge_node.trust import BundleTrust
     from wire.errors import CleaveError
 
-__all__ = ["AsyncEdgeNode", "CleaveError", "EdgeNode"]
+__all__ = ["AsyncEdgeNode", "BundleTrust", "CleaveError", "Credentials", "EdgeNode"]
 
-_HOMES = {"AsyncEdgeNode": "edge_node.node", "CleaveError": "wire.errors", "EdgeNode": "edge_node.blocking"}
+_HOMES = {
+    "AsyncEdgeNode": "edge_node.node",
+    "BundleTrust": "edge_node.trust",
+    "CleaveError": "wire.errors",
+    "Credentials": "edge_node.credentials",
+    "EdgeNode": "edge_node.blocking",
+}
 
 
 def __getattr__(name: str) -> Any:

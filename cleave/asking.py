@@ -19,6 +19,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from cleave.connecting import Connection
 from cleave.terminal import printable
 from edge_node.blocking import EdgeNode
 from edge_node.bundle_store import MANIFEST
@@ -30,17 +31,19 @@ _MEDIA_NAMES = {"jpeg:90": "JPEG", "opus:24": "Opus", "utf-8": "UTF-8"}
 
 
 def ask_and_print(
-    cloud: str,
+    connection: Connection,
     question: str,
     images: Sequence[Path],
     sounds: Sequence[Path],
     *,
-    timeout_s: float,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Prints the answer as it comes, and what it cost to standard error; or one JSON object at its end."""
-    with _fetch_bar() as progress, EdgeNode(cloud, progress=progress, connect_timeout_s=timeout_s) as edge:
+    with (
+        _fetch_bar() as progress,
+        EdgeNode(connection.cloud, progress=progress, **connection.options) as edge,
+    ):
         # A process that has just started remembers no input, and the cloud may.
         answer = edge.ask(question, images=images, sounds=sounds, hash_first=True, **options)
         for text in answer:

@@ -13,9 +13,12 @@ import cleave.environment  # noqa: F401
 from cleave.cli_cloud import cloud
 from cleave.cli_device import index, listen, search
 from cleave.cli_doctor import doctor
+from cleave.cli_health import health
+from cleave.cli_token import token
+from cleave.cli_trust import keygen, sign, trust
+from cleave.connecting import Connection, connects, reaching, using
 from cleave.options import (
     AsJson,
-    Cloud,
     Codecs,
     Deadline,
     Images,
@@ -34,7 +37,6 @@ from cleave.options import (
     Stop,
     Task,
     Temperature,
-    Timeout,
     TopK,
     TopP,
 )
@@ -105,8 +107,9 @@ def verify(
 
 
 @app.command()
+@connects(using)
 def ask(
-    cloud: Cloud,
+    connection: Connection,
     question: Question = "",
     image: Images = None,
     sound: Sounds = None,
@@ -126,7 +129,6 @@ def ask(
     task: Task = None,
     priority: Priority = 0,
     deadline_s: Deadline = None,
-    timeout_s: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Ask about pictures and sounds: heads here, tails and decoder in the cloud. Needs only the cloud's address.
@@ -136,30 +138,33 @@ def ask(
     from cleave.asking import ask_and_print
 
     ask_and_print(
-        cloud, question, image or [], sound or [], timeout_s=timeout_s, as_json=as_json, model=model, split=split,
-        codec=codec, language=language, task=task,
-        max_new_tokens=max_tokens, min_new_tokens=min_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
-        min_p=min_p, repetition_penalty=repetition_penalty, seed=seed, stop=stop or (), priority=priority,
-        deadline_s=deadline_s,
+        connection, question, image or [], sound or [], as_json=as_json, model=model, split=split, codec=codec,
+        language=language, task=task, max_new_tokens=max_tokens, min_new_tokens=min_tokens,
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty,
+        seed=seed, stop=stop or (), priority=priority, deadline_s=deadline_s,
     )  # fmt: skip
 
 
 @app.command()
-def describe(cloud: Cloud, timeout_s: Timeout = 10.0, as_json: AsJson = False) -> None:
+@connects(reaching)
+def describe(
+    connection: Connection,
+    as_json: AsJson = False,
+) -> None:
     """Show a cloud's models, split points with labels and sizes, codecs and limits."""
     from cleave.describing import describe_and_print
 
-    describe_and_print(cloud, timeout_s=timeout_s, as_json=as_json)
+    describe_and_print(connection, as_json=as_json)
 
 
 @app.command()
+@connects(reaching)
 def top(
-    cloud: Cloud,
+    connection: Connection,
     interval: Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between readings.")] = 1.0,
     once: Annotated[
         bool, typer.Option("--once", help="Watch for one interval, print one table, and end.")
     ] = False,
-    timeout_s: Timeout = 10.0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per interval and nothing else.")
     ] = False,
@@ -174,7 +179,12 @@ def top(
     """
     from cleave.top import top_and_print
 
-    top_and_print(cloud, interval_s=interval, once=once, timeout_s=timeout_s, as_json=as_json)
+    top_and_print(
+        connection,
+        interval_s=interval,
+        once=once,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -213,8 +223,10 @@ def bench(
         raise typer.Exit(1)
 
 
-for command in (cloud, listen, index, search, doctor):
+for command in (cloud, listen, index, search, doctor, health, keygen, sign):
     app.command()(command)
+app.add_typer(token, name="token")
+app.add_typer(trust, name="trust")
 
 
 def main() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-
 from cleave.options import (
     Bundles,
     CacheMb,
@@ -15,10 +12,12 @@ from cleave.options import (
     Device,
     Drain,
     Dtype,
+    HeldMb,
     IndexDir,
     Listen,
     MaxBatchTokens,
     MaxQueue,
+    MaxStreams,
     MetricsListen,
     Models,
     Names,
@@ -26,6 +25,9 @@ from cleave.options import (
     Slots,
     TailBatch,
 )
+from cleave.options_identity import ClientCa, TlsCert, TlsKey, Tokens, TrustNetwork
+from cleave.options_rollout import Rollout, RolloutFile
+from cleave.options_seen import LogFormat, LogLevel, Otlp
 
 
 def cloud(
@@ -42,27 +44,49 @@ def cloud(
     chunk_tokens: ChunkTokens = 256,
     tail_batch: TailBatch = 8,
     max_queue: MaxQueue = 64,
+    held_mb: HeldMb = 1024,
+    max_streams: MaxStreams = 4096,
     cache_mb: CacheMb = 256,
     prefix_mb: PrefixMb = 256,
     index_dir: IndexDir = None,
     deadline_s: DefaultDeadline = 60.0,
     drain_s: Drain = 30.0,
     metrics_listen: MetricsListen = "",
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    client_ca: ClientCa = None,
+    tokens: Tokens = None,
+    trust_network: TrustNetwork = False,
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "info",
+    otlp: Otlp = None,
+    rollout: Rollout = None,
+    rollout_file: RolloutFile = None,
 ) -> None:
     """Serve the tail, the fusion and the decoder of one model, or several, to edge nodes; SIGTERM drains.
 
-    Without any authentication configured it should listen on loopback only.
-    """
-    from cleave.serving import serve_cloud
+    Without --tokens or --client-ca it listens on loopback only: nobody would be asked who they are.
 
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    logging.getLogger("cloud_node").setLevel(logging.INFO)
+        cleave token new acme --file tokens.toml
+
+        cleave cloud --model default --listen 0.0.0.0:50051 --tokens tokens.toml --tls-cert a.pem --tls-key a.key
+    """
+    from cloud_node.identity import Identity
+    from cloud_node.rollout import parse_share
+
+    identity = Identity(tls_cert, tls_key, client_ca, tokens, trust_network)
+    identity.require_safe(listen)  # before what takes long is even imported
+
+    share = None if rollout is None else parse_share(rollout)
+    from cleave.serving import serve_cloud
+    from cloud_node.log_lines import start_logging
+
+    start_logging(log_format, log_level)
     serve_cloud(
         model,
         bundle or (),
         name or (),
+        otlp,
         listen=listen,
         index_dir=index_dir,
         device=device,
@@ -74,9 +98,14 @@ def cloud(
         chunk_tokens=chunk_tokens,
         max_tail_batch=tail_batch,
         max_queue=max_queue,
+        max_held_bytes=held_mb << 20,
+        max_streams=max_streams,
         cache_bytes=cache_mb << 20,
         prefix_bytes=prefix_mb << 20,
         default_deadline_s=deadline_s,
         drain_s=drain_s,
         metrics_listen=metrics_listen,
+        identity=identity,
+        rollout=share,
+        rollout_file=rollout_file,
     )

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cleave.options import AsJson, Cloud, Language, ServedModel, Task, Timeout
+from cleave.connecting import Connection, connects, using
+from cleave.options import AsJson, Language, ServedModel, Task
 
 Split = Annotated[int | None, typer.Option(help="Split point; the bundle's default without it.")]
 Codec = Annotated[
@@ -16,8 +17,9 @@ Codec = Annotated[
 Index = Annotated[str, typer.Option(help="The index's name; it is made when it is first named.")]
 
 
+@connects(using)
 def listen(
-    cloud: Cloud,
+    connection: Connection,
     sound: Annotated[Path, typer.Argument(help="A sound file; - reads 16-bit samples from standard input.")],
     rate: Annotated[int, typer.Option(min=1000, help="Samples a second, of standard input.")] = 16000,
     realtime: Annotated[bool, typer.Option(help="Play a file at the speed of speech.")] = False,
@@ -29,7 +31,6 @@ def listen(
     model: ServedModel = None,
     split: Split = None,
     codec: Codec = None,
-    timeout_s: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Hear speech while it is spoken: features go up as it comes, the text is revised, then final.
@@ -41,19 +42,19 @@ def listen(
     from cleave.listening import listen_and_print
 
     listen_and_print(
-        cloud, sound, rate_hz=rate, realtime=realtime, every_s=every, timeout_s=timeout_s, as_json=as_json,
-        model=model, split=split, codec=codec, language=language, task=task,
+        connection, sound, rate_hz=rate, realtime=realtime, every_s=every, as_json=as_json, model=model,
+        split=split, codec=codec, language=language, task=task,
     )  # fmt: skip
 
 
+@connects(using)
 def index(
-    cloud: Cloud,
+    connection: Connection,
     paths: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
     name: Index = "pictures",
     model: ServedModel = None,
     split: Split = None,
     codec: Codec = None,
-    timeout_s: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Add pictures to an index on the cloud, from features that this device computes; the files stay here.
@@ -63,12 +64,19 @@ def index(
     from cleave.retrieval import index_and_print
 
     options = {"model": model, "split": split, "codec": codec}
-    if not index_and_print(cloud, paths, name, timeout_s=timeout_s, as_json=as_json, **options):
+    if not index_and_print(
+        connection,
+        paths,
+        name,
+        as_json=as_json,
+        **options,
+    ):
         raise typer.Exit(1)
 
 
+@connects(using)
 def search(
-    cloud: Cloud,
+    connection: Connection,
     text: Annotated[str, typer.Argument(help="Words to search by.")] = "",
     image: Annotated[Path | None, typer.Option(help="A picture to search by.")] = None,
     sound: Annotated[Path | None, typer.Option(help="A sound to search by.")] = None,
@@ -77,7 +85,6 @@ def search(
     model: ServedModel = None,
     split: Split = None,
     codec: Codec = None,
-    timeout_s: Timeout = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Search an index by words, a picture or a sound: tokenised and encoded here, compared in the cloud.
@@ -87,6 +94,5 @@ def search(
     from cleave.retrieval import search_and_print
 
     search_and_print(
-        cloud, text, image, sound, name, num_hits, timeout_s=timeout_s, as_json=as_json, model=model, split=split,
-        codec=codec,
+        connection, text, image, sound, name, num_hits, as_json=as_json, model=model, split=split, codec=codec,
     )  # fmt: skip

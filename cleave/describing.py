@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from cleave.connecting import Connection
 from cleave.terminal import print_table
 from edge_node.blocking import EdgeNode
 from wire.codecs import codec_name
@@ -13,9 +14,9 @@ from wire.tensors import DType
 from wire.v1 import inference_pb2 as pb
 
 
-def describe_and_print(cloud: str, *, timeout_s: float, as_json: bool) -> None:
+def describe_and_print(connection: Connection, *, as_json: bool) -> None:
     """Prints models, split points, codecs and limits, as tables or as one JSON object."""
-    with EdgeNode(cloud, connect_timeout_s=timeout_s) as edge:
+    with EdgeNode(connection.cloud, **connection.options) as edge:
         reply = edge.describe()
     described = to_dict(reply)
     if as_json:
@@ -31,7 +32,7 @@ def describe_and_print(cloud: str, *, timeout_s: float, as_json: bool) -> None:
     print_table(
         "limits", ("limit", "value"), [(name, f"{value:,}") for name, value in described["limits"].items()]
     )
-    print(f"{cloud}: cleave {reply.server_version}, protocol {reply.protocol_version}")
+    print(f"{connection.cloud}: cleave {reply.server_version}, protocol {reply.protocol_version}")
 
 
 def to_dict(reply: pb.DescribeReply) -> dict[str, Any]:
@@ -57,6 +58,7 @@ def _model(model: pb.Model) -> dict[str, Any]:
     return {
         "name": model.name,
         "bundle": model.bundle_digest,
+        "also_served": list(model.also_served),
         "shape": model.shape,
         "decoding": model.decoding,
         "default": _arm(model.default_arm),
@@ -97,6 +99,8 @@ def _split_point(point: pb.SplitPoint) -> dict[str, Any]:
 def _print_model(model: dict[str, Any]) -> None:
     decoding = f", decodes {model['decoding']}" if model["decoding"] else ""
     print(f"{model['name']} ({model['bundle'][:12]}): {model['shape']}{decoding}")
+    if model["also_served"]:
+        print(f"also served: {', '.join(digest[:12] for digest in model['also_served'])}")
     for chain in model["chains"]:
         rows = [
             (

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from cleave.connecting import Connection
 from cleave.terminal import printable
 from edge_node.hearing import Speech, pieces, read_recording
 from edge_node.listening import Heard
@@ -25,27 +26,25 @@ _CHUNK_S = 0.1
 
 
 def listen_and_print(
-    cloud: str,
+    connection: Connection,
     sound: Path,
     *,
     rate_hz: int,
     realtime: bool,
     every_s: float,
-    timeout_s: float,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Prints what is heard: one line that is revised, or one JSON object per revision; the final text last."""
-    asyncio.run(_listen(cloud, sound, rate_hz, realtime, every_s, timeout_s, as_json, options))
+    asyncio.run(_listen(connection, sound, rate_hz, realtime, every_s, as_json, options))
 
 
 async def _listen(
-    cloud: str,
+    connection: Connection,
     sound: Path,
     rate_hz: int,
     realtime: bool,
     every_s: float,
-    timeout_s: float,
     as_json: bool,
     options: dict[str, Any],
 ) -> None:
@@ -57,7 +56,7 @@ async def _listen(
         rate_hz = recording.sample_rate_hz
         speech = _spoken(recording) if realtime else pieces(recording)
     show = _Json() if as_json else _Line()
-    async with AsyncEdgeNode(cloud, connect_timeout_s=timeout_s) as edge:
+    async with AsyncEdgeNode(connection.cloud, **connection.options) as edge:
         with show:
             async with aclosing(edge.listen(speech, rate_hz, every_s=every_s, **options)) as heard:
                 async for one in heard:

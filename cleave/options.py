@@ -12,7 +12,9 @@ from wire.limits import MAX_PRIORITY
 Model = Annotated[
     str, typer.Option("--model", help="A Hugging Face checkpoint directory, a hub id, or 'default'.")
 ]
-Cloud = Annotated[str, typer.Option("--cloud", help="The cloud node's address, host:port.")]
+Cloud = Annotated[
+    str, typer.Option("--cloud", envvar="CLEAVE_CLOUD", help="The cloud node's address, host:port.")
+]
 Timeout = Annotated[
     float, typer.Option("--timeout", min=0.1, help="Seconds to wait until the cloud can be reached.")
 ]
@@ -84,6 +86,15 @@ ChunkTokens = Annotated[
 ]
 TailBatch = Annotated[int, typer.Option(min=1, help="Tails that run together.", rich_help_panel="The engine")]
 MaxQueue = Annotated[int, typer.Option(min=1, help="Requests that may wait.", rich_help_panel="The engine")]
+HeldMb = Annotated[
+    int,
+    typer.Option(
+        min=256,
+        help="Megabytes of all requests that are uploaded or wait, together.",
+        rich_help_panel="The engine",
+    ),
+]
+MaxStreams = Annotated[int, typer.Option(min=1, help="Streams of edges.", rich_help_panel="The engine")]
 CacheMb = Annotated[
     int,
     typer.Option(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cleave.connecting import Connection
 from cleave.terminal import print_table, printable, progress_bars
 from edge_node.blocking import EdgeNode
 from edge_node.node import AsyncEdgeNode
@@ -19,11 +20,16 @@ _AT_ONCE = 8
 
 
 def index_and_print(
-    cloud: str, paths: Sequence[Path], index: str, *, timeout_s: float, as_json: bool, **options: Any
+    connection: Connection,
+    paths: Sequence[Path],
+    index: str,
+    *,
+    as_json: bool,
+    **options: Any,
 ) -> bool:
     """Adds every picture, and says which could not be added; False where there was one."""
     files = _files(paths)
-    failed = asyncio.run(_add_all(cloud, files, index, timeout_s, options))
+    failed = asyncio.run(_add_all(connection, files, index, options))
     added = len(files) - len(failed)
     if as_json:
         print(json.dumps({"index": index, "added": added, "failed": failed, "ok": not failed}))
@@ -35,14 +41,13 @@ def index_and_print(
 
 
 def search_and_print(
-    cloud: str,
+    connection: Connection,
     text: str,
     image: Path | None,
     sound: Path | None,
     index: str,
     num_hits: int,
     *,
-    timeout_s: float,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -51,7 +56,7 @@ def search_and_print(
     wanted = {name: value for name, value in given.items() if value is not None}
     if len(wanted) != 1:
         raise BadInput(f"search for one thing: words, --image or --sound, and {len(wanted)} were given")
-    with EdgeNode(cloud, connect_timeout_s=timeout_s) as edge:
+    with EdgeNode(connection.cloud, **connection.options) as edge:
         hits = edge.search(index, num_hits=num_hits, **wanted, **options)
     if as_json:
         print(
@@ -81,12 +86,15 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 
 async def _add_all(
-    cloud: str, files: Sequence[Path], index: str, timeout_s: float, options: dict[str, Any]
+    connection: Connection,
+    files: Sequence[Path],
+    index: str,
+    options: dict[str, Any],
 ) -> dict[str, str]:
     """By path, why a picture is not in the index. Raises what is no one picture's fault."""
     failed: dict[str, str] = {}
     turn = asyncio.Semaphore(_AT_ONCE)
-    async with AsyncEdgeNode(cloud, connect_timeout_s=timeout_s) as edge:
+    async with AsyncEdgeNode(connection.cloud, **connection.options) as edge:
         with progress_bars() as progress:
 
             async def add(path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import platformdirs
 from cleave.assets import resolve_model
 from cleave.terminal import progress_bars
 from cloud_node.config import CloudConfig
+from cloud_node.entrance import Entrance
+from cloud_node.outside import Outside
+from cloud_node.rollout import Rollout, RolloutConfig
 from cloud_node.server import Source, run
 from cloud_node.serving import open_bundle
 from edge_node.preprocess import preprocess
@@ -23,11 +27,15 @@ from wire.manifest import FORMAT_VERSION, MANIFEST_NAME
 
 
 def serve_cloud(
-    models: Sequence[str], bundles: Sequence[Path] = (), names: Sequence[str] = (), **settings: Any
+    models: Sequence[str],
+    bundles: Sequence[Path] = (),
+    names: Sequence[str] = (),
+    otlp: str | None = None,
+    **settings: Any,
 ) -> None:
     """Runs until SIGTERM; prints the address on a line of its own once it listens.
 
-    Bundles and names go with the models in their order; without bundles, each is made and kept.
+    Bundles and names go with the models in their order; without bundles, each is made and kept. Traces go to `otlp`.
     """
     for what, given in (("--bundle", bundles), ("--name", names)):
         if given and len(given) != len(models):
@@ -35,22 +43,50 @@ def serve_cloud(
                 f"there are {len(models)} models and {len(given)} {what}; give one per model, or none"
             )
     device = find_device(settings.pop("device", "cpu"))
-    config = CloudConfig(device=device, **settings)
+    rollout = RolloutConfig(settings.pop("rollout", None), settings.pop("rollout_file", None))
+    Rollout(rollout)  # what is wrong in its file is said before anything is loaded
+    config = CloudConfig(device=device, rollout=rollout, **settings)
+    with _seen(config, otlp) as outside:
+        sources = _load(config, models, bundles, names)
+        run(config, sources, lambda address: print(f"listening on {address}", flush=True), outside)
+
+
+@contextlib.contextmanager
+def _seen(config: CloudConfig, otlp: str | None) -> Iterator[Outside]:
+    """From before the models load to after the last request."""
+    with contextlib.ExitStack() as stack:
+        outside = Outside()
+        if otlp:
+            from cleave.otlp import otlp_traces
+
+            outside.spans = stack.enter_context(otlp_traces(otlp, "cleave-cloud"))
+        stack.callback(outside.close)
+        outside.listen(config.metrics_listen)
+        yield outside
+
+
+def _load(
+    config: CloudConfig, models: Sequence[str], bundles: Sequence[Path], names: Sequence[str]
+) -> list[Source]:
     dtype = find_dtype(config.dtype)
+    Entrance(config.identity)  # says what it cannot use before a model is loaded
     for bundle in bundles:
         open_bundle(bundle)
     sources: list[Source] = []
+    loaded: dict[str, Checkpoint] = {}  # once, where several bundles are of the same weights
     with progress_bars() as progress:
         for index, model in enumerate(models):
             progress("load", index, len(models))
-            checkpoint = load(resolve_model(model), dtype, device)
+            path = resolve_model(model)
+            checkpoint = loaded[path] if path in loaded else load(path, dtype, config.device)
+            loaded[path] = checkpoint
             progress("load", index + 1, len(models))
             folder = bundles[index] if bundles else _kept_folder(checkpoint)
             if not bundles and not (folder / MANIFEST_NAME).is_file():
                 # The bundle is the device's: in float32, made where every device can compute it.
                 partition(load(resolve_model(model)), folder, preprocess, progress=progress)
             sources.append(Source(checkpoint, folder, names[index] if names else ""))
-    run(config, sources, lambda address: print(f"listening on {address}", flush=True))
+    return sources
 
 
 def _kept_folder(checkpoint: Checkpoint) -> Path:

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.live import Live
 
+from cleave.connecting import Connection
 from cleave.terminal import print_table
 from cleave.top_reading import Rates, Snapshot, now, rates, snapshot
 from cleave.top_screen import View, render, rows
@@ -23,11 +24,11 @@ _WINDOW = 10
 _HISTORY = 60
 
 
-def top_and_print(cloud: str, *, interval_s: float, once: bool, timeout_s: float, as_json: bool) -> None:
+def top_and_print(connection: Connection, *, interval_s: float, once: bool, as_json: bool) -> None:
     """Shows the cloud's state until Ctrl-C, or `once`; raises Unavailable where it cannot be reached or goes away."""
     try:
-        with EdgeNode(cloud, connect_timeout_s=timeout_s) as edge:
-            views = _views(edge, cloud, interval_s)
+        with EdgeNode(connection.cloud, **connection.options) as edge:
+            views = _views(edge, connection.cloud, interval_s)
             first = next(views)
             console = Console()
             if once:

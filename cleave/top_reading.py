@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from wire.errors import BadInput, MalformedMessage
 
-STEPS = ("queue", "decode_payload", "tail", "prefill", "decode")
+STEPS = ("queue", "decode_payload", "tail", "prefill", "decode", "cache")
 # Where each row of the table of seconds comes from: a histogram, and its labels.
 _SPREADS: dict[str, tuple[str, dict[str, str]]] = {
     "ttft": ("cleave_ttft_seconds", {}),
@@ -18,6 +18,7 @@ _SPREADS: dict[str, tuple[str, dict[str, str]]] = {
     "tail_batch": ("cleave_tail_batch_seconds", {}),
     "prefill_chunk": ("cleave_prefill_chunk_seconds", {}),
     "decode_step": ("cleave_decode_step_seconds", {}),
+    "loop_lag": ("cleave_loop_lag_seconds", {}),
 }
 
 
@@ -137,6 +138,9 @@ class Now:
     cache_entries: int
     prefix_bytes: int
     prefix_entries: int
+    is_draining: bool
+    resident_bytes: int
+    open_fds: int
 
 
 def now(reading: Snapshot, time_s: float) -> Now:
@@ -163,6 +167,9 @@ def now(reading: Snapshot, time_s: float) -> Now:
         cache_entries=gauge("cache_entries"),
         prefix_bytes=gauge("prefix_bytes"),
         prefix_entries=gauge("prefix_entries"),
+        is_draining=bool(gauge("draining")),
+        resident_bytes=int(reading.value("process_resident_memory_bytes")),
+        open_fds=int(reading.value("process_open_fds")),
     )
 
 
@@ -193,6 +200,8 @@ class Rates:
     ended_per_s: Mapping[str, float]  # by outcome
     by_cache_per_s: Mapping[str, float]  # those that are done: miss, features, answer
     joined_per_s: float
+    refused_per_s: float
+    resumed_per_s: float
     mean_decode_batch: float | None
     mean_tail_batch: float | None
     decode_tokens_per_s: float
@@ -229,6 +238,8 @@ def rates(before: Snapshot, after: Snapshot, seconds: float) -> Rates:
         ended_per_s=made.by("outcome", "cleave_requests_ended_total"),
         by_cache_per_s=made.by("cache", "cleave_requests_ended_total", outcome="done"),
         joined_per_s=made.per_s("cleave_requests_joined_total"),
+        refused_per_s=made.per_s("cleave_requests_refused_total"),
+        resumed_per_s=made.per_s("cleave_requests_resumed_total"),
         mean_decode_batch=made.distribution("cleave_decode_batch_size").mean,
         mean_tail_batch=made.distribution("cleave_tail_batch_size").mean,
         decode_tokens_per_s=made.per_s("cleave_decode_tokens_total"),

@@ -17,7 +17,7 @@ from cleave.top_reading import STEPS, Now, Rates, Spread
 
 NONE = "–"
 _SPARKS = "▁▂▃▄▅▆▇█"
-_FULL_HEIGHT = 28  # lines
+_FULL_HEIGHT = 30  # lines
 _GOOD, _BAD, _DIM, _LINE = "green", "red", "bright_black", "cyan"
 
 STEP_NAMES = {
@@ -29,9 +29,12 @@ STEP_NAMES = {
     "tail": "  tail",
     "prefill": "  prefill",
     "decode": "  decode",
+    # A low screen ends here.
+    "cache": "  cache",
     "tail_batch": "batch of tails",
     "prefill_chunk": "prefill chunk",
     "decode_step": "decode step",
+    "loop_lag": "event loop late",
 }
 _KINDS = {"claim": "claims", "features": "features", "answer": "answers"}
 
@@ -60,7 +63,7 @@ def render(view: View, width: int = 80, height: int = 24) -> RenderableType:
     )
     pairs.add_row(_panel("caches", _caches(view)), _panel("bytes and prompts", _link(view, spark_width)))
     title = f"time, over the last {view.window.seconds:.0f} s" if view.history else "time"
-    steps = _panel(title, _steps(view.window, [*STEP_NAMES][: -3 if is_low else None], max(10, width - 65)))
+    steps = _panel(title, _steps(view.window, [*STEP_NAMES][: -5 if is_low else None], max(10, width - 65)))
     last = [] if is_low else [_dim(" Ctrl-C ends this; the cloud goes on")]
     return Group(_header(view), pairs, steps, *last)
 
@@ -70,10 +73,12 @@ def rows(view: View) -> list[tuple[str, str, str]]:
     now, latest = view.now, view.latest
     found = [
         ("cloud", "model", printable(f"{now.model}, {now.device} {now.dtype}, cleave {now.version}")),
-        ("cloud", "up", duration(now.uptime_s)),
+        ("cloud", "up", duration(now.uptime_s) + (", draining" if now.is_draining else "")),
+        ("cloud", "memory, descriptors", f"{size(now.resident_bytes)}, {now.open_fds:,}"),
         ("requests", "received", rate(latest.received_per_s)),
         *(("requests", outcome, rate(value)) for outcome, value in sorted(latest.ended_per_s.items())),
         ("requests", "waited for an equal one", rate(latest.joined_per_s)),
+        ("requests", "refused, resumed", f"{rate(latest.refused_per_s)}, {rate(latest.resumed_per_s)}"),
         ("requests", "open, queued", f"{now.requests_open}, {now.requests_queued}"),
         ("requests", "streams", str(now.streams_open)),
         ("engine", "slots used", f"{now.slots_used} of {now.slots}"),
@@ -108,7 +113,10 @@ def _header(view: View) -> RenderableType:
         (f"  {printable(f'{now.device} {now.dtype}'.strip())}", _LINE),
         (f"  {view.cloud}", _DIM),
     )
-    line.add_row(left, Text(f"{printable(now.version)}, up {duration(now.uptime_s)} ", style=_DIM))
+    state = Text("draining ", style=_BAD) if now.is_draining else Text("")
+    line.add_row(
+        left, Text.assemble(state, (f"{printable(now.version)}, up {duration(now.uptime_s)} ", _DIM))
+    )
     return line
 
 

@@ -6,11 +6,13 @@ ended it, or its edge may have gone.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 
 from cloud_node.cache import Cache, Features
 from cloud_node.flights import Flights
+from cloud_node.held_bytes import HeldBytes
 from cloud_node.messages import have_answer_message, have_features_message
 from cloud_node.opened import OpenRequest
 from cloud_node.sequence import Finished, StepTimes, TextDelta
@@ -22,13 +24,17 @@ from wire.v1 import inference_pb2 as pb
 class Answering:
     """What a cloud does with a request to one model."""
 
-    def __init__(self, cache: Cache, flights: Flights, served: Served) -> None:
+    def __init__(self, cache: Cache, flights: Flights, served: Served, held: HeldBytes) -> None:
         self._cache = cache
         self._flights = flights
         self._served = served
+        self._held = held
 
     async def without_payloads(self, opened: OpenRequest) -> bool:
-        """Answers from what the cloud holds by now; False where the request is open and needs payloads."""
+        """Answers from what the cloud holds by now; False where the request is open and needs payloads.
+
+        Raises Overloaded where there is no memory for them, or no time for the answer: before they are uploaded.
+        """
         inputs = opened.request.inputs
         claimed: dict[int, bytes] = {}
         for index, item in enumerate(inputs):
@@ -46,8 +52,11 @@ class Answering:
                 opened.take_cached(index, key, features)
                 received = opened.received_bytes[index]
                 opened.say(have_features_message(opened.request.request_id, index, received))
-        if opened.is_over or opened.missing:
-            return opened.is_over
+        if opened.is_over:
+            return True
+        self._require_room(opened)
+        if opened.missing:
+            return False
         self._compute(opened, answer_key)
         return True
 
@@ -105,14 +114,22 @@ class Answering:
             return False
         self._say_have_answer(opened, flight.num_tokens)
         opened.flight = flight
-        self._flights.join(flight, opened.tell)
+        self._flights.join(flight, opened.tell, opened.deadline_at_s)
         return True
 
     def _compute(self, opened: OpenRequest, key: bytes | None) -> None:
         payloads = opened.take_payloads()
         # Looked for again: an equal request may have gone to the engine while the store was asked.
         if not self._join(opened, key):
-            opened.flight = self._flights.start(key, opened.request, payloads, opened.tell)
+            flight = self._flights.start(key, opened.request, payloads, opened.tell, opened.deadline_at_s)
+            opened.flight = flight
+            if flight.sequence is not None:
+                flight.sequence.hold, opened.hold = opened.hold, None
+        opened.let_go()
+
+    def _require_room(self, opened: OpenRequest) -> None:
+        self._flights.check(opened.request)
+        opened.hold = self._held.take(opened.holder, opened.request.held_bytes, random.random())
 
     def _say_have_answer(self, opened: OpenRequest, num_tokens: int) -> None:
         opened.cache = pb.CACHE_ANSWER

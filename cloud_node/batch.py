@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Values
 from typing import Any, Protocol, cast
 
+from cloud_node.log_lines import about
 from cloud_node.scheduler import Chunk, Scheduler
 from cloud_node.sequence import Embeddings, Event, Finished, FinishReason, Sequence
 from cloud_node.telling import Events, Telling
@@ -38,6 +39,25 @@ class Observer(Protocol):
     def decode_step(self, batch: int, seconds: float) -> None: ...
 
 
+class Observers:
+    """Several of them, as one."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def tail_batch(self, size: int, seconds: float) -> None:
+        for observer in self._observers:
+            observer.tail_batch(size, seconds)
+
+    def prefill_chunk(self, tokens: int, seconds: float, reused_tokens: int) -> None:
+        for observer in self._observers:
+            observer.prefill_chunk(tokens, seconds, reused_tokens)
+
+    def decode_step(self, batch: int, seconds: float) -> None:
+        for observer in self._observers:
+            observer.decode_step(batch, seconds)
+
+
 class RunningBatch:
     """Sequences from the time they are prepared until they end; `tell` gets the events of each step."""
 
@@ -60,7 +80,7 @@ class RunningBatch:
 
     @property
     def num_waiting(self) -> int:
-        return len(self._scheduler.waiting)
+        return self._scheduler.num_waiting
 
     @property
     def num_reading(self) -> int:
@@ -206,10 +226,10 @@ class RunningBatch:
 
 
 def failure(sequence: Sequence, error: Exception) -> CleaveError:
-    """What its sequence is told of an error; one that is not ours may hold a user's data, so only the log has it."""
+    """What its sequence is told of an error. The text of one that is not ours may hold a user's data: nobody has it."""
     if isinstance(error, CleaveError):
         return error
-    _log.error("request %s failed inside the model", sequence.request.request_id, exc_info=error)
+    _log.error("request failed inside the model", exc_info=error, extra=about(sequence.request))
     return ModelFailed(f"the model failed on this request ({type(error).__name__}); the others go on")
 
 

@@ -1,12 +1,13 @@
-"""How much strangers can make gRPC hold before any of our own code hears of them: connections, streams, messages."""
+"""How much strangers can make gRPC hold before any of our own code hears of them: connections, messages, headers."""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, fields
+import logging
 
-from wire.errors import BadInput
-from wire.limits import KIB, MAX_MESSAGE_BYTES, MIB, Limits, grpc_options
+from google.protobuf.message import DecodeError
+
+from wire.limits import KIB, MAX_MESSAGE_BYTES, MIB, Limits, server_options
 
 try:
     import resource
@@ -21,34 +22,15 @@ _LEAST_MESSAGE_BYTES = 1 * MIB
 _UTF8_BYTES = 4  # of a character, at most
 
 
-@dataclass(frozen=True, slots=True)
-class Doors:
-    """Per cloud process. A balancer opens further connections where one has `streams_per_connection`."""
-
-    max_connections: int = 1024
-    streams_per_connection: int = 100
-    max_streams: int = 4096  # on all connections; further ones are refused at once
-    handshake_s: float = 20.0  # for TLS and HTTP/2's first frame
-    idle_s: float = 900.0  # a connection with no call on it is closed after this long
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if getattr(self, field.name) <= 0:
-                raise BadInput(f"{field.name} is {getattr(self, field.name)}, and it must be above 0")
-
-    def grpc_options(self, limits: Limits) -> list[tuple[str, int]]:
-        """A server's arguments."""
-        replaced = {
-            "grpc.max_receive_message_length": max_up_bytes(limits),
-            "grpc.max_concurrent_streams": self.streams_per_connection,
-            "grpc.max_allowed_incoming_connections": files_for(self.max_connections),
-            "grpc.server_handshake_timeout_ms": int(self.handshake_s * 1000),
-            "grpc.max_connection_idle_ms": int(self.idle_s * 1000),
-            # Names and values of one call's headers: a token and a trace take a few hundred bytes.
-            "grpc.max_metadata_size": 8 * KIB,
-            "grpc.absolute_max_metadata_size": 16 * KIB,
-        }
-        return [*(option for option in grpc_options() if option[0] not in replaced), *replaced.items()]
+def door_options(limits: Limits, max_connections: int) -> list[tuple[str, int]]:
+    """A server's arguments: those that all servers have, and these bounds."""
+    options = dict(server_options())
+    options["grpc.max_receive_message_length"] = max_up_bytes(limits)
+    options["grpc.max_allowed_incoming_connections"] = files_for(max_connections)
+    # Names and values of one call's headers: a token and a trace take a few hundred bytes.
+    options["grpc.max_metadata_size"] = 8 * KIB
+    options["grpc.absolute_max_metadata_size"] = 16 * KIB
+    return list(options.items())
 
 
 def max_up_bytes(limits: Limits) -> int:
@@ -76,3 +58,14 @@ def files_for(max_connections: int) -> int:
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return max(1, min(max_connections, soft - _OTHER_FILES))
     return max_connections
+
+
+def say_nothing_of_garbage() -> None:
+    """gRPC writes a page into the log for every unary call whose message is none: ten bytes of a stranger's."""
+    log = logging.getLogger("grpc._cython.cygrpc")
+    if _is_worth_a_line not in log.filters:
+        log.addFilter(_is_worth_a_line)
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], DecodeError))

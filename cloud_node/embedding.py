@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_node.embed import Add, Give, Search
+from cloud_node.log_lines import about
 from cloud_node.request import Request
 from cloud_node.vectors import VectorIndexes
 from wire.errors import BadInput, CleaveError, Internal
@@ -26,7 +27,7 @@ async def use_embeddings(
     except CleaveError as error:
         return error
     except Exception as error:  # a disk's failure is its own request's
-        _log.error("request %s failed in an index", request.request_id, exc_info=error)
+        _log.error("request failed in an index", exc_info=error, extra=about(request))
         return Internal(f"unforeseen {type(error).__name__} in an index; the cloud's log says more")
 
 
@@ -38,10 +39,14 @@ async def _message(
     match request.embed:
         case Add(index, item_ids):
             kept = _require(indexes)
-            embedded.num_indexed = await asyncio.to_thread(kept.add, index, bundle_digest, item_ids, vectors)
+            embedded.num_indexed = await asyncio.to_thread(
+                kept.add, index, bundle_digest, item_ids, vectors, request.tenant
+            )
         case Search(index, num_hits):
             kept = _require(indexes)
-            found = await asyncio.to_thread(kept.search, index, bundle_digest, vectors[0], num_hits)
+            found = await asyncio.to_thread(
+                kept.search, index, bundle_digest, vectors[0], num_hits, request.tenant
+            )
             embedded.num_indexed = found.num_items
             embedded.hits.extend(pb.Hit(item_id=hit.item_id, similarity=hit.similarity) for hit in found.hits)
         case Give():

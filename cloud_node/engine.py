@@ -7,17 +7,21 @@ loop submits, stops and hears. So one request's tail never holds up another's to
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
-from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cloud_node.batch import Observer, Outcome, Runner, RunningBatch, failure, unforeseen
+from cloud_node.admission import Pace
+from cloud_node.batch import Observer, Observers, Outcome, Runner, RunningBatch, failure, unforeseen
+from cloud_node.request import Request
 from cloud_node.scheduler import Scheduler
-from cloud_node.sequence import Embeddings, Sequence, TextDelta
+from cloud_node.sequence import Embeddings, Event, Finished, Sequence, TextDelta
 from cloud_node.telling import Events
-from wire.errors import CleaveError, ModelFailed, Overloaded
+from cloud_node.waiting_room import Places, WaitingRoom
+from wire.errors import CleaveError, DeadlineExceeded, ModelFailed
+from wire.limits import MAX_TENSOR_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class EngineSettings:
     max_tokens: int = 0
     chunk_tokens: int = 256  # of prompts, read per step
     max_tail_batch: int = 8
+    max_decoded_bytes: int = MAX_TENSOR_BYTES  # of the inputs that are taken up together
+    sheds_late: bool = True  # whether what cannot be done by its deadline is refused
     priority_s: float = 5.0  # what one step of priority is worth
     tell_every_s: float = 0.005  # tokens that come faster are told together; first ones and ends at once
 
@@ -41,12 +47,15 @@ class Engine:
         self._runner = runner
         self._observer = observer
         scheduler = Scheduler(settings.num_slots, settings.max_tokens, settings.chunk_tokens)
-        self.batch = RunningBatch(runner, scheduler, observer, self._tell, settings.tell_every_s)
+        self.pace = Pace()
+        heard = Observers(observer, self.pace)
+        self.batch = RunningBatch(runner, scheduler, heard, self._tell, settings.tell_every_s)
         self._open: set[Sequence] = set()  # the loop's: submitted and not ended
         self._loop = asyncio.get_running_loop()
         # Guards all below, which the threads hand to one another.
         self._changed = threading.Condition()
-        self._arrived: list[Sequence] = []  # by virtual arrival
+        places = Places(settings.max_queue, settings.num_slots, settings.sheds_late)
+        self._room = WaitingRoom(places, self.pace)
         self._prepared: list[Sequence] = []
         self._is_closing = False
         self._threads = [
@@ -71,28 +80,35 @@ class Engine:
         """Those that wait for a row, or to be prepared."""
         return max(0, self.num_open - self.num_running)
 
-    def submit(self, sequence: Sequence) -> None:
-        """Queues a sequence; raises Overloaded where the queue is full."""
-        if self.num_waiting >= self.settings.max_queue:
-            raise Overloaded(
-                f"{self.settings.max_queue} requests are waiting already, which is all that this cloud queues; ask "
-                "again later or elsewhere",
-                retry_after_s=1.0,
-            )
-        sequence.arrived_s = time.monotonic()
-        sequence.virtual_arrival_s = sequence.arrived_s - sequence.request.priority * self.settings.priority_s
-        self._open.add(sequence)
+    def check(self, request: Request) -> None:
+        """Raises Overloaded where a request that comes whole right now would be refused; it takes no place."""
+        now = time.monotonic()
         with self._changed:
-            insort(self._arrived, sequence, key=lambda one: one.virtual_arrival_s)
+            self._room.check(
+                request, request.deadline_s, self._virtual_arrival_s(request, now), random.random()
+            )
+
+    def submit(self, sequence: Sequence) -> None:
+        """Queues a sequence; raises Overloaded where there is no place for it, or it would be done too late."""
+        sequence.arrived_s = now = time.monotonic()
+        sequence.virtual_arrival_s = self._virtual_arrival_s(sequence.request, now)
+        with self._changed:
+            refused = self._room.enter(sequence, now, random.random())
+            self._open.add(sequence)
             self._changed.notify_all()
+        if refused is not None:
+            self._deliver([refused])
 
     def stop(self, sequence: Sequence, error: CleaveError) -> None:
         """Ends a sequence with `error`, which it hears at once; its row is free after the step that is under way."""
         sequence.stop(error)
         with self._changed:
-            if sequence in self._arrived:
-                self._arrived.remove(sequence)
-        self._deliver([(sequence, error)])
+            has_waited = self._room.give_up(sequence)
+        if sequence in self._open:
+            self._open.discard(sequence)
+            self._end(sequence, error)
+        if has_waited:
+            sequence.let_go()
 
     async def close(self) -> None:
         """Ends what is open, and the threads."""
@@ -112,12 +128,15 @@ class Engine:
     def _prepare_once(self) -> bool:
         """Takes up the first that wait, as many as go through a tail together; False once the engine closes."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closing or (self._arrived and self._has_room()))
+            self._changed.wait_for(lambda: self._is_closing or (self._room.num_queued and self._has_room()))
             if self._is_closing:
                 return False
-            taken = self._arrived[: self.settings.max_tail_batch]
-            del self._arrived[: len(taken)]
-        started = time.monotonic()
+            most, most_bytes = self.settings.max_tail_batch, self.settings.max_decoded_bytes
+            started = time.monotonic()
+            taken, refused = self._room.take(most, most_bytes, started, random.random())
+        self._tell([*refused])
+        if not taken:
+            return True
         for sequence in taken:
             sequence.times.queue_s = started - sequence.arrived_s
         outcomes = self._outcomes(taken)
@@ -127,6 +146,7 @@ class Engine:
             except Exception as unknown:
                 outcome = unforeseen(unknown)
             self._hand_over(sequence, outcome)
+        self.pace.prepared(len(taken), time.monotonic() - started)
         self._observer.tail_batch(len(taken), max(sequence.times.tail_s for sequence in taken))
         return True
 
@@ -136,6 +156,7 @@ class Engine:
 
     def _hand_over(self, sequence: Sequence, outcome: Outcome) -> None:
         """From the preparing thread to the stepping one, as soon as it is ready; to the loop what has no step."""
+        sequence.let_go()
         if isinstance(outcome, Embeddings):
             outcome.times.total_s = time.monotonic() - sequence.arrived_s
             self._tell([(sequence, outcome)])
@@ -177,8 +198,32 @@ class Engine:
     def _deliver(self, events: Events) -> None:
         """On the loop."""
         for sequence, event in events:
+            if not isinstance(event, TextDelta):
+                with self._changed:
+                    self._room.leave(sequence)
+                sequence.let_go()
             if sequence not in self._open:
                 continue
-            if not isinstance(event, TextDelta):
+            if isinstance(event, TextDelta):
+                sequence.emit(event)
+            else:
                 self._open.discard(sequence)
-            sequence.emit(event)
+                self._end(sequence, event)
+
+    def _end(self, sequence: Sequence, event: Event) -> None:
+        """Its last event; how long it took says how good the predictions are."""
+        took_s = time.monotonic() - sequence.arrived_s
+        if not isinstance(event, CleaveError):
+            self.pace.ended(sequence.predicted_s, took_s)
+        elif isinstance(event, DeadlineExceeded):
+            self.pace.ended(sequence.predicted_s, took_s, is_late=True)
+            if sequence.first_token_s:
+                self.pace.cut_off(sequence.num_generated, time.monotonic() - sequence.first_token_s)
+        if isinstance(event, Finished):
+            self.pace.answered(
+                event.prompt_tokens - sequence.num_reused, event.generated_tokens, event.times.decode_s
+            )
+        sequence.emit(event)
+
+    def _virtual_arrival_s(self, request: Request, now_s: float) -> float:
+        return now_s - request.priority * self.settings.priority_s

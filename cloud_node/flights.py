@@ -7,6 +7,7 @@ requests find it by their answer's key. All methods run on the engine's loop.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,12 +52,19 @@ class Flights:
         return self._by_key.get(key) if key is not None else None
 
     def start(
-        self, key: bytes | None, request: Request, payloads: tuple[memoryview, ...], listen: Listen
+        self,
+        key: bytes | None,
+        request: Request,
+        payloads: tuple[memoryview, ...],
+        listen: Listen,
+        deadline_at_s: float = math.inf,
     ) -> Flight:
         """Submits a request; raises Overloaded where the engine takes no more, and no flight is left then."""
         assert self.find(key) is None
         flight = Flight(key, [listen])
-        flight.sequence = Sequence(request, payloads, lambda event: self._hear(flight, event))
+        flight.sequence = Sequence(
+            request, payloads, lambda event: self._hear(flight, event), deadline_at_s=deadline_at_s
+        )
         self._open.add(flight)
         if key is not None:
             self._by_key[key] = flight
@@ -67,9 +75,16 @@ class Flights:
             raise
         return flight
 
-    def join(self, flight: Flight, listen: Listen) -> None:
+    def check(self, request: Request) -> None:
+        """Raises Overloaded where a request would be refused that is submitted right now."""
+        self._engine.check(request)
+
+    def join(self, flight: Flight, listen: Listen, deadline_at_s: float = math.inf) -> None:
         """Tells what was said so far as one delta, and then all that follows."""
         assert flight in self._open
+        assert flight.sequence is not None
+        # It is worth computing as long as one of them waits.
+        flight.sequence.deadline_at_s = max(flight.sequence.deadline_at_s, deadline_at_s)
         flight.listeners.append(listen)
         self.num_joined += 1
         if flight.num_tokens:

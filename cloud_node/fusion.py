@@ -37,7 +37,7 @@ class RecordedFusion:
             stop_ids=self._stop_ids,
             max_new_tokens=max_new_tokens,
             step_positions=tuple(call.step_position_ids.reshape(-1).tolist()),
-            prefix=prefix_key(call, self._decoder.embed_ids(call.input_ids), cuts),
+            prefix=prefix_key(call, self._decoder.embed_ids(call.input_ids), cuts, request.tenant.name),
         )
 
 

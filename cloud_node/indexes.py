@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from usearch.index import Index
 
 from cloud_node.item_store import ItemStore
+from cloud_node.tenants import ANYBODY, Tenant
 from cloud_node.vectors import Found, Hit
-from wire.errors import BadInput, CleaveError, IncompatibleBundle, TooLarge
+from wire.errors import BadInput, CleaveError, IncompatibleBundle, LimitReached, TooLarge
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ _CONNECTIVITY, _EXPANSION_ADD, _EXPANSION_SEARCH = 32, 128, 512
 # A graph is saved once this many of its items, and this share of them, are new.
 _SAVE_AFTER, _SAVE_SHARE = 1_000, 0.1
 _DIGEST_CHARS = 16
+# The tenant's name and @, unless nobody is asked who they are, and the index's.
+_NAMES = r"(?:[a-z0-9_-]{1,64}@)?[A-Za-z0-9_-]{1,64}"
 
 
 class DiskIndexes:
@@ -56,23 +59,24 @@ class DiskIndexes:
             ) from error
         for digest in dict.fromkeys(bundle_digests):
             for name in names:
-                if re.fullmatch(rf"[A-Za-z0-9_-]{{1,64}}\.{digest[:_DIGEST_CHARS]}\.items", name):
+                if re.fullmatch(rf"{_NAMES}\.{digest[:_DIGEST_CHARS]}\.items", name):
                     self._open[name] = _OpenIndex(folder / name, digest)
 
     def add(
-        self, index: str, bundle_digest: str, item_ids: Sequence[str], vectors: NDArray[np.float32]
+        self,
+        index: str,
+        bundle_digest: str,
+        item_ids: Sequence[str],
+        vectors: NDArray[np.float32],
+        tenant: Tenant = ANYBODY,
     ) -> int:
         if vectors.shape[1] > MAX_DIM:
             raise TooLarge(
                 f"a vector has {vectors.shape[1]:,} numbers, and an index takes at most {MAX_DIM:,}"
             )
         with self._lock:
-            num_items = sum(len(one) for one in self._open.values())
-            if num_items + len(item_ids) > self._max_items:
-                raise TooLarge(
-                    f"the indexes hold {num_items:,} items, and {self._max_items:,} is all that they take; remove some"
-                )
-            name = _file_name(index, bundle_digest)
+            self._require_room(tenant, len(item_ids))
+            name = _file_name(index, bundle_digest, tenant)
             if name not in self._open:
                 if len(self._open) >= MAX_INDEXES:
                     raise TooLarge(f"there are {MAX_INDEXES} indexes, which is all that this cloud keeps")
@@ -80,12 +84,34 @@ class DiskIndexes:
             found = self._open[name]
         return found.add(item_ids, vectors)
 
-    def search(self, index: str, bundle_digest: str, vector: NDArray[np.float32], num_hits: int) -> Found:
+    def search(
+        self,
+        index: str,
+        bundle_digest: str,
+        vector: NDArray[np.float32],
+        num_hits: int,
+        tenant: Tenant = ANYBODY,
+    ) -> Found:
         with self._lock:
-            found = self._open.get(_file_name(index, bundle_digest))
+            found = self._open.get(_file_name(index, bundle_digest, tenant))
         if found is None:
             raise BadInput(f"this model has no index {index!r} here; add something to it first")
         return found.search(vector, num_hits)
+
+    def _require_room(self, tenant: Tenant, more: int) -> None:
+        """What all tenants may keep together, and what this one may; neither tells what the others keep."""
+        if sum(map(len, self._open.values())) + more > self._max_items:
+            raise TooLarge(
+                f"the indexes are full: {self._max_items:,} items are all that they take; remove some"
+            )
+        own, most = self._num_items_of(tenant), tenant.limits.index_items
+        if most and own + more > most:
+            raise LimitReached(
+                f"tenant {tenant.name} keeps {own:,} items in its indexes, and may keep {most:,}; ask for more room"
+            )
+
+    def _num_items_of(self, tenant: Tenant) -> int:
+        return sum(len(one) for name, one in self._open.items() if _tenant_of(name) == tenant.name)
 
     def close(self) -> None:
         """Saves what is not saved."""
@@ -207,5 +233,10 @@ def _new_graph(dim: int) -> Index:
     )
 
 
-def _file_name(index: str, bundle_digest: str) -> str:
-    return f"{index}.{bundle_digest[:_DIGEST_CHARS]}.items"
+def _file_name(index: str, bundle_digest: str, tenant: Tenant) -> str:
+    owner = f"{tenant.name}@" if tenant.name else ""
+    return f"{owner}{index}.{bundle_digest[:_DIGEST_CHARS]}.items"
+
+
+def _tenant_of(file_name: str) -> str:
+    return file_name.rpartition("@")[0]

@@ -33,6 +33,7 @@ class RequestInput:
     crc32: int
     num_tiles: int = 0  # behind one another in each tensor; 0 where the chain is not tiled
     input_key: bytes = b""  # what the edge says the features were made of; empty: not said
+    feature_bytes: int = 0  # of the tensors, decoded
 
     @property
     def is_media(self) -> bool:
@@ -45,6 +46,13 @@ class RequestInput:
     @property
     def total_bytes(self) -> int:
         return sum(self.payload_sizes)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """What it comes to before anything computes with it: features, or a picture's or sound's own numbers."""
+        if isinstance(self.size, ImageSize):
+            return max(self.feature_bytes, 3 * self.size.width * self.size.height)
+        return max(self.feature_bytes, 4 * self.size.samples if isinstance(self.size, SoundSize) else 0)
 
 
 def parse_inputs(items: Sequence[pb.Input], served: Served, bounds: Bounds) -> tuple[RequestInput, ...]:
@@ -60,7 +68,7 @@ def parse_inputs(items: Sequence[pb.Input], served: Served, bounds: Bounds) -> t
     if sum(len(item.payload) for item in items) > limits.max_inline_bytes:
         raise TooLarge(f"an Open holds at most {limits.max_inline_bytes:,} bytes of payloads; send chunks")
     parsed = tuple(_parse(item, served) for item in items)
-    _check_together(parsed, served)
+    _check_together(parsed)
     return parsed
 
 
@@ -81,9 +89,9 @@ def _parse(item: pb.Input, served: Served) -> RequestInput:
             "resample it"
         )
     if item.shape_id:
-        codec, sizes = _coded(item, served.chain(modality, item.shape_id), size, served)
+        codec, sizes, feature_bytes = _coded(item, served.chain(modality, item.shape_id), size, served)
     else:
-        codec, sizes = _media(item, modality)
+        codec, sizes, feature_bytes = *_media(item, modality), 0
     if item.total_bytes != sum(sizes):
         raise MalformedMessage(
             f"the tensors come to {sum(sizes):,} bytes, and total_bytes says {item.total_bytes:,}"
@@ -104,6 +112,7 @@ def _parse(item: pb.Input, served: Served) -> RequestInput:
         crc32=item.crc32,
         num_tiles=item.num_tiles,
         input_key=item.input_key,
+        feature_bytes=feature_bytes,
     )
 
 
@@ -122,8 +131,8 @@ def _media(item: pb.Input, modality: Modality) -> tuple[str, list[int]]:
     return codec_name(item.codec_id, item.setting), [item.total_bytes]
 
 
-def _coded(item: pb.Input, chain: Chain, size: Size, served: Served) -> tuple[str, list[int]]:
-    """Codec and coded sizes of tensors that cross a split point."""
+def _coded(item: pb.Input, chain: Chain, size: Size, served: Served) -> tuple[str, list[int], int]:
+    """Of tensors that cross a split point: codec, coded sizes, and all bytes of them decoded."""
     served.require_served(chain, item.split_point)
     _check_size(size, chain)
     is_tiled = chain.input_shape.is_tiled
@@ -136,7 +145,7 @@ def _coded(item: pb.Input, chain: Chain, size: Size, served: Served) -> tuple[st
     codec = find_codec(item.codec_id, item.setting)
     sizes = check_headers(item.tensors, boundary)
     check_payload_sizes(codec, sizes, boundary)
-    return str(codec), sizes
+    return str(codec), sizes, sum(spec.num_bytes for spec in boundary)
 
 
 def _check_size(size: Size, chain: Chain) -> None:
@@ -153,14 +162,9 @@ def _check_size(size: Size, chain: Chain) -> None:
         )
 
 
-def _check_together(inputs: Sequence[RequestInput], served: Served) -> None:
+def _check_together(inputs: Sequence[RequestInput]) -> None:
     """What one request makes the cloud hold at once, however small it is coded."""
-    decoded = sum(
-        spec.num_bytes
-        for item in inputs
-        if not item.is_media
-        for spec in served.chain(item.modality, item.shape_id).boundary(item.split_point, item.num_tiles)
-    )
+    decoded = sum(item.feature_bytes for item in inputs)
     if decoded > MAX_TENSOR_BYTES:
         raise TooLarge(
             f"the features of the request come to {decoded:,} bytes, decoded, and at most {MAX_TENSOR_BYTES:,} are "

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cloud_node.fusion import room_for_answer
+from cloud_node.log_lines import about
 from cloud_node.prepare import Preparer
 from cloud_node.request import Request
 from cloud_node.sampling import Choice, choose, require_no_beams, seed_of, stop_ids_of
@@ -31,6 +32,7 @@ class LoopPrompt:
     choice: Choice
     num_tokens: int
     max_new_tokens: int
+    request: Request
 
     @property
     def cuts(self) -> Sequence[int]:
@@ -69,7 +71,7 @@ class LoopFusion:
             loop.prompt_ids,
             stop_ids=stop_ids_of(loop.config),
         )
-        return LoopPrompt(loop, choice, max(1, len(loop.prompt_ids)), max_new_tokens)
+        return LoopPrompt(loop, choice, max(1, len(loop.prompt_ids)), max_new_tokens, request)
 
 
 class LoopRunner:
@@ -99,7 +101,7 @@ class LoopRunner:
         try:
             logits = prompt.loop.step(prompt.choice.token_ids[-1])
         except Exception as error:  # raised, it would have the others stepped again
-            _log.error("a step failed inside the model", exc_info=error)
+            _log.error("request failed inside the model", exc_info=error, extra=about(prompt.request))
             return ModelFailed(f"the model failed on this request ({type(error).__name__}); the others go on")
         return choose(logits, [prompt.choice])[0]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from cloud_node.load import Load
 from cloud_node.sequence import Finished, FinishReason, StepTimes
 from cloud_node.served import Bounds, Served
 from wire import limits
@@ -29,6 +30,10 @@ def welcome_message(bounds: Bounds, server_version: str) -> pb.Down:
             limits=bounds.limits.to_wire(),
         )
     )
+
+
+def load_message(load: Load) -> pb.Down:
+    return pb.Down(load=pb.Load(queued=load.queued, active=load.active, slots=load.slots))
 
 
 def need_message(request_id: str, input_index: int, from_offset: int = 0) -> pb.Down:
@@ -75,11 +80,17 @@ def done_message(request_id: str, finished: Finished, cache: pb.Cache.ValueType,
     )
 
 
-def describe_reply(models: Sequence[Served], bounds: Bounds, server_version: str) -> pb.DescribeReply:
+def describe_reply(
+    models: Sequence[Served],
+    bounds: Bounds,
+    server_version: str,
+    digests: Mapping[str, Sequence[str]] | None = None,
+) -> pb.DescribeReply:
+    """`digests` are of all bundles that are served under a model's name, where there are several."""
     return pb.DescribeReply(
         server_version=server_version,
         protocol_version=limits.PROTOCOL_VERSION,
-        models=[_model(served) for served in models],
+        models=[_model(served, (digests or {}).get(served.name, ())) for served in models],
         codecs=[*codec_infos(), *_media_codec_infos(models)],
         limits=bounds.limits.to_wire(),
     )
@@ -95,7 +106,7 @@ def _media_codec_infos(models: Sequence[Served]) -> list[pb.CodecInfo]:
     ]
 
 
-def _model(served: Served) -> pb.Model:
+def _model(served: Served, digests: Sequence[str]) -> pb.Model:
     chains = served.manifest.chains
     return pb.Model(
         name=served.name,
@@ -104,6 +115,7 @@ def _model(served: Served) -> pb.Model:
         default_arm=_default_arm(chains[0]),
         shape=served.manifest.shape,
         decoding=served.decoding,
+        also_served=[digest for digest in digests if digest != served.bundle_digest],
     )
 
 

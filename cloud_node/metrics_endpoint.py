@@ -1,42 +1,107 @@
-"""The metrics over HTTP, for a Prometheus that scrapes: GET /metrics on an address of its own."""
+"""What is asked over HTTP: /metrics for a Prometheus that scrapes, /healthz and /readyz for whoever probes."""
 
 from __future__ import annotations
 
-import asyncio
+import logging
+from collections.abc import Iterable
+from http import HTTPStatus
+from socket import AF_INET6
+from socketserver import ThreadingMixIn
 from threading import Thread
-from wsgiref.simple_server import WSGIServer
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from prometheus_client import start_http_server
+from prometheus_client import make_wsgi_app
 
+from cloud_node.health import Health
 from cloud_node.metrics import Metrics
+from wire.addresses import is_loopback
 from wire.errors import BadInput
+
+_log = logging.getLogger(__name__)
+# Of one request: whoever is slower holds a thread no longer.
+_TIMEOUT_S = 10.0
+# How soon it hears that it is to end.
+_POLL_S = 0.1
 
 
 class MetricsEndpoint:
     """Listens on exactly that host, in a thread; raises BadInput where it cannot. Port 0 takes a free one.
 
-    It has no authentication, and tells no user's data: numbers, the model's name, and the version.
+    It has no authentication, and tells no user's data: numbers, names of models and tenants, the version. It may listen
+    before there is anything to measure: while models load, it says that the process is alive and not ready.
     """
 
-    def __init__(self, metrics: Metrics, listen: str) -> None:
+    def __init__(self, listen: str, health: Health) -> None:
         host, _, port = listen.rpartition(":")
-        self._server: WSGIServer
-        self._thread: Thread
+        kind = _Server6 if host.startswith("[") else _Server
+        self._health = health
+        self._metrics: WSGIApplication | None = None
         try:
-            self._server, self._thread = start_http_server(
-                int(port), addr=host.strip("[]"), registry=metrics.registry
-            )
+            self._server = make_server(host.strip("[]"), int(port), self._answer, kind, _Handler)
         except OSError as error:
             raise BadInput(
                 f"cannot serve metrics on {listen} ({error.strerror or error}); is the address taken, or not of "
                 "this machine?"
             ) from error
+        self._thread = Thread(target=self._server.serve_forever, args=(_POLL_S,), name="metrics", daemon=True)
+        self._thread.start()
         self.address = f"{host}:{self._server.server_port}"
+        if not is_loopback(listen):
+            _log.warning(
+                "metrics are told to whoever reaches %s, without asking who they are; let only Prometheus reach it",
+                self.address,
+            )
 
-    async def close(self) -> None:
-        await asyncio.to_thread(self._close)
+    def show(self, metrics: Metrics) -> None:
+        """From now on these are what /metrics gives."""
+        self._metrics = make_wsgi_app(metrics.registry)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Waits until the thread has ended."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def _answer(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        stage = self._health.stage.value
+        match environ.get("PATH_INFO", ""):
+            case "/healthz":
+                return _say(start, self._health.is_alive, stage)
+            case "/readyz":
+                return _say(start, self._health.is_ready, stage)
+            case "/metrics" if self._metrics is not None:
+                return self._metrics(environ, start)
+            case "/metrics":
+                return _say(start, False, stage)
+        start(_status(HTTPStatus.NOT_FOUND), [("Content-Type", "text/plain")])
+        return [b"ask for /metrics, /healthz or /readyz\n"]
+
+
+def _say(start: StartResponse, is_so: bool, text: str) -> Iterable[bytes]:
+    start(
+        _status(HTTPStatus.OK if is_so else HTTPStatus.SERVICE_UNAVAILABLE), [("Content-Type", "text/plain")]
+    )
+    return [f"{text}\n".encode()]
+
+
+def _status(status: HTTPStatus) -> str:
+    return f"{status.value} {status.phrase}"
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread per request, so that a slow scraper holds up no probe."""
+
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _TIMEOUT_S
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Every probe would be a line."""

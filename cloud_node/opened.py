@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from cloud_node.cache import Features
 from cloud_node.flights import Flight
+from cloud_node.held_bytes import Hold
+from cloud_node.host import Hosted
 from cloud_node.messages import have_answer_message, need_message
 from cloud_node.metrics import CacheUse
 from cloud_node.request import Request
@@ -44,12 +47,13 @@ class OpenRequest:
     """
 
     key: RequestKey
-    model: str
+    hosted: Hosted  # the bundle that it is asked of
     asked: Request  # as it came; `request` is what is answered, maybe from other features
     request: Request
     hear: Callable[[OpenRequest, Event], None]
     received_bytes: list[int]  # of each input's payload
-    ready_s: float  # when the last byte came that it needs, monotonic
+    opened_s: float  # monotonic, as is the next
+    ready_s: float  # when the last byte came that it needs
     line: Line | None = None
     deadline: asyncio.TimerHandle | None = None
     payloads: dict[int, memoryview] = field(default_factory=dict)  # those that are here, whole
@@ -57,6 +61,7 @@ class OpenRequest:
         default_factory=dict
     )  # of payloads that came from the cache, or are kept
     uploads: Uploads | None = None
+    hold: Hold | None = None  # on the memory of its payloads, until they are in flight
     flight: Flight | None = None
     said: list[TextDelta] = field(default_factory=list)
     ending: list[pb.Down] = field(default_factory=list)
@@ -67,6 +72,16 @@ class OpenRequest:
     @property
     def cache_use(self) -> CacheUse:
         return _CACHE_USES.get(self.cache, "miss")
+
+    @property
+    def deadline_at_s(self) -> float:
+        """On the loop's clock, which is `time.monotonic`."""
+        return self.deadline.when() if self.deadline is not None else math.inf
+
+    @property
+    def holder(self) -> Hashable:
+        """Who shares memory with others: an edge, or a stream of one that does not name itself."""
+        return (self.key.tenant, self.key.edge_id) if self.key.edge_id else id(self.line)
 
     @property
     def missing(self) -> list[int]:
@@ -120,7 +135,7 @@ class OpenRequest:
         """The last that is said of it. It is over, and lets go of what it held."""
         self.is_over = True
         self.ending = list(downs)
-        self.payloads = {}
+        self.let_go()
         if self.deadline is not None:
             self.deadline.cancel()
         if self.uploads is not None:
@@ -129,6 +144,12 @@ class OpenRequest:
         for down in downs:
             self.say(down)
         self.leave_line()
+
+    def let_go(self) -> None:
+        """Of its payloads, and of the memory that it had for them."""
+        self.payloads = {}
+        if self.hold is not None:
+            self.hold.give_back()
 
     def leave_line(self) -> None:
         line, self.line = self.line, None

@@ -66,6 +66,11 @@ class Outbox:
         self._has_changed.set()
         self._is_urgent.set()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the edge takes what it is told."""
+        return self._has_room.is_set()
+
     async def room(self) -> None:
         """Waits until the edge has taken what waits for it."""
         await self._has_room.wait()

@@ -1,7 +1,8 @@
 """Keys and values of prompts that were read: a second question about the same picture reads only what is new.
 
 A prompt is known by what the decoder reads up to the end of its last picture: token ids, embeddings and positions. From
-there on, it is shared as far as the token ids agree, and as far as no shared token reads one that is not shared.
+there on, it is shared as far as the token ids agree, and as far as no shared token reads one that is not shared. It is
+shared within one tenant only: a prompt that is read sooner would tell that another tenant asked about the same picture.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from splitmodel.tensors import to_numpy
 
 @dataclass(frozen=True, slots=True)
 class PrefixKey:
-    """Content address of a prompt up to the end of its last picture, `num_tokens` long."""
+    """Content address of a tenant's prompt up to the end of its last picture, `num_tokens` long."""
 
     digest: bytes
     num_tokens: int
@@ -38,7 +39,9 @@ class _Kept:
         return sum(tensor.nbytes for tensor in tensors)
 
 
-def prefix_key(call: PrefillCall, embedded: Tensor, cuts: Sequence[int]) -> PrefixKey | None:
+def prefix_key(
+    call: PrefillCall, embedded: Tensor, cuts: Sequence[int], tenant: str = ""
+) -> PrefixKey | None:
     """`embedded` are the token ids' own embeddings [1, tokens, dim]; where the call's differ, a picture is.
 
     None where there is no picture, or where the picture's tokens read what comes after them.
@@ -50,7 +53,8 @@ def prefix_key(call: PrefillCall, embedded: Tensor, cuts: Sequence[int]) -> Pref
     end = int(places[-1]) + 1
     if end not in cuts:
         return None
-    digest = sha256(call.input_ids[:end].tobytes())
+    digest = sha256(sha256(tenant.encode()).digest())
+    digest.update(call.input_ids[:end].tobytes())
     for tensor in (call.inputs_embeds[0, :end], call.position_ids[..., :end]):
         digest.update(to_numpy(tensor).tobytes())
     return PrefixKey(digest.digest(), end)

@@ -9,6 +9,7 @@ from cloud_node.inputs import RequestInput, check_count, parse_inputs
 from cloud_node.served import Bounds, Served
 from cloud_node.settings import Settings, parse_settings
 from cloud_node.tenants import ANYBODY, Tenant
+from cloud_node.trace_context import TraceContext, parse_traceparent
 from wire.errors import BadInput, IncompatibleBundle, TooLarge
 from wire.limits import MAX_PRIORITY, check_request_id
 from wire.v1 import inference_pb2 as pb
@@ -26,6 +27,18 @@ class Request:
     priority: int = 0
     embed: Embed | None = None  # of a dual encoder, which generates nothing
     tenant: Tenant = ANYBODY
+    model: str = ""  # the name that it is served under
+    trace: TraceContext | None = None  # where its edge traces it
+
+    @property
+    def held_bytes(self) -> int:
+        """What it keeps in memory while it is uploaded and waits: payloads, and up to 4 bytes per character."""
+        return sum(item.total_bytes for item in self.inputs) + 4 * len(self.prompt)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """What its inputs come to once they are taken up."""
+        return sum(item.decoded_bytes for item in self.inputs)
 
 
 def parse_open(message: pb.Open, served: Served, bounds: Bounds, tenant: Tenant = ANYBODY) -> Request:
@@ -51,6 +64,8 @@ def parse_open(message: pb.Open, served: Served, bounds: Bounds, tenant: Tenant 
         priority=_priority(message.priority),
         embed=_embed(message, served),
         tenant=tenant,
+        model=served.name,
+        trace=parse_traceparent(message.traceparent),
     )
 
 

@@ -7,7 +7,6 @@ then it waits for its answer (cloud_node/answering.py). When its stream is lost 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable
 from dataclasses import replace
@@ -15,19 +14,16 @@ from dataclasses import replace
 from cloud_node.answering import Answering
 from cloud_node.detached import Detached
 from cloud_node.embedding import use_embeddings
-from cloud_node.host import Host
+from cloud_node.endings import tell_done, tell_failed, tell_refused
+from cloud_node.host import Host, Hosted
 from cloud_node.messages import ack_message, done_message, need_message
-from cloud_node.metrics import CacheUse
 from cloud_node.opened import Line, OpenRequest, RequestKey
-from cloud_node.request import parse_open
+from cloud_node.request import Request, parse_open
 from cloud_node.sequence import Embeddings, Event, Finished, StepTimes, TextDelta
 from cloud_node.tenants import Peer
 from cloud_node.upload import Uploads
 from wire.errors import Cancelled, CleaveError, MalformedMessage, to_failed
-from wire.limits import is_request_id
 from wire.v1 import inference_pb2 as pb
-
-_log = logging.getLogger(__name__)
 
 
 class OpenRequests:
@@ -37,7 +33,9 @@ class OpenRequests:
         self._host = host
         self._limits = host.bounds.limits
         self._answering = {
-            name: Answering(host.cache, hosted.flights, hosted.served) for name, hosted in host.models.items()
+            version: Answering(host.cache, version.flights, version.served, host.held)
+            for hosted in host.models.values()
+            for version in hosted.versions
         }
         self._all: set[OpenRequest] = set()  # those that are not over
         self._resumable: dict[RequestKey, OpenRequest] = {}
@@ -62,18 +60,20 @@ class OpenRequests:
         known = self._resumable.get(key)
         if known is None:
             self._host.metrics.request_received()
-        self._host.metrics.bytes_received(
-            sum(len(item.payload) for item in message.inputs[: self._limits.max_inputs])
-        )
-        hosted = self._host.find(message.model)
+            self._host.quotas.admit(peer.tenant, time.monotonic())
+            if message.HasField("resume"):
+                self._host.metrics.request_resumed(is_found=False)
+        inputs = message.inputs[: self._limits.max_inputs]
+        self._host.metrics.bytes_received(sum(len(item.payload) for item in inputs))
+        hosted = self._hosted(message, peer, known)
         request = parse_open(message, hosted.served, self._host.bounds, peer.tenant)
         if known is not None:
-            _require_same(known, message, replace(request, deadline_s=known.asked.deadline_s))
+            _require_same(known, message, hosted, _as_asked(request, known))
             return known, True
         opened = OpenRequest(
-            key, message.model, request, request, self._hear,
+            key, hosted, request, request, self._hear,
             received_bytes=[len(item.payload) for item in message.inputs],
-            ready_s=time.monotonic(),
+            opened_s=(now_s := time.monotonic()), ready_s=now_s,
         )  # fmt: skip
         opened.deadline = asyncio.get_running_loop().call_later(request.deadline_s, self._expire, opened)
         self._all.add(opened)
@@ -88,7 +88,7 @@ class OpenRequests:
 
     def resume(self, opened: OpenRequest, message: pb.Open, line: Line) -> None:
         """Goes on with it on this line, after what its edge has."""
-        self._host.metrics.request_resumed()
+        self._host.metrics.request_resumed(is_found=True)
         self._detached.take_back(opened)
         opened.go_on(line, message.resume.received_tokens)
         if opened.is_over:
@@ -104,7 +104,7 @@ class OpenRequests:
         """Ends an open request with `error`, wherever it is; one that is over stays so."""
         if opened.is_over:
             return
-        self._answering[opened.model].leave(opened, error)
+        self._answering[opened.hosted].leave(opened, error)
         self._say_failed(opened, error)
 
     def detach(self, opened: OpenRequest, error: CleaveError) -> None:
@@ -119,8 +119,7 @@ class OpenRequests:
 
     def refuse(self, request_id: str, line: Line, error: CleaveError) -> None:
         """Says why an Open is no request."""
-        # An id that is none never gets into the log: it may hold a line's end.
-        self._note_failed(request_id if is_request_id(request_id) else "without an id", error, "miss")
+        tell_refused(self._host, request_id, error)
         line.put(pb.Down(failed=to_failed(request_id[:64], error)))
 
     def close(self) -> None:
@@ -128,6 +127,12 @@ class OpenRequests:
         self._detached.clear()
         for task in self._embedding:
             task.cancel()
+
+    def _hosted(self, message: pb.Open, peer: Peer, known: OpenRequest | None) -> Hosted:
+        """The bundle that is asked: where none is named, a rollout must not move a request that goes on."""
+        if known is not None and not message.bundle_digest and known.hosted.served.name == message.model:
+            return known.hosted
+        return self._host.find(message.model, message.bundle_digest, peer.edge_id)
 
     async def _guarded(self, opened: OpenRequest, taken: Awaitable[None]) -> None:
         """One request's failure is its own message; the stream and the other requests go on."""
@@ -143,7 +148,7 @@ class OpenRequests:
             raise
 
     async def _start(self, opened: OpenRequest, message: pb.Open) -> None:
-        if await self._answering[opened.model].without_payloads(opened):
+        if await self._answering[opened.hosted].without_payloads(opened):
             return
         request = opened.request
         needed = [(index, request.inputs[index]) for index in opened.missing]
@@ -184,14 +189,16 @@ class OpenRequests:
         uploads.close()
         opened.uploads = None
         opened.payloads.update(uploads.payloads())
-        await self._answering[opened.model].with_payloads(opened)
+        await self._answering[opened.hosted].with_payloads(opened)
 
     def _hear(self, opened: OpenRequest, event: Event) -> None:
         if opened.is_over:
             return
         match event:
             case TextDelta():
-                opened.say_delta(event, time.monotonic())
+                now_s = time.monotonic()
+                self._host.quotas.told(opened.request.tenant, event.num_tokens, now_s)
+                opened.say_delta(event, now_s)
             case Finished():
                 self._say_done(opened, event)
             case Embeddings():
@@ -203,7 +210,7 @@ class OpenRequests:
 
     async def _embedded(self, opened: OpenRequest, embeddings: Embeddings) -> None:
         """What was asked of the embeddings, unless the request ends before it is done."""
-        digest = self._host.find(opened.model).served.bundle_digest
+        digest = opened.hosted.served.bundle_digest
         outcome = await use_embeddings(opened.request, digest, embeddings.vectors, self._host.indexes)
         if isinstance(outcome, CleaveError):
             self.end(opened, outcome)
@@ -221,17 +228,12 @@ class OpenRequests:
     def _say_done(self, opened: OpenRequest, finished: Finished, *before: pb.Down) -> None:
         is_repeated = opened.cache == pb.CACHE_ANSWER
         times = StepTimes(total_s=time.monotonic() - opened.ready_s) if is_repeated else finished.times
-        request_id, num_tokens = opened.request.request_id, finished.generated_tokens
-        self._over(opened, *before, done_message(request_id, finished, opened.cache, times))
-        use = opened.cache_use
-        self._host.metrics.request_ended("done", use)
-        self._host.metrics.answered(times, finished.prompt_tokens, num_tokens, opened.ttft_s)
-        _log.info("request %s done: %d tokens, %.3f s, %s", request_id, num_tokens, times.total_s, use)
+        self._over(opened, *before, done_message(opened.request.request_id, finished, opened.cache, times))
+        tell_done(self._host, opened, finished, times)
 
     def _say_failed(self, opened: OpenRequest, error: CleaveError) -> None:
-        request_id = opened.request.request_id
-        self._note_failed(request_id, error, opened.cache_use)
-        self._over(opened, pb.Down(failed=to_failed(request_id, error)))
+        tell_failed(self._host, opened, error)
+        self._over(opened, pb.Down(failed=to_failed(opened.request.request_id, error)))
 
     def _over(self, opened: OpenRequest, *downs: pb.Down) -> None:
         """The last words; kept for an edge that is away, until its time is over."""
@@ -240,13 +242,14 @@ class OpenRequests:
             self._resumable.pop(opened.key, None)
         opened.say_ending(*downs)
 
-    def _note_failed(self, request_id: str, error: CleaveError, cache: CacheUse) -> None:
-        self._host.metrics.request_ended(error.code.name.lower(), cache)
-        _log.info("request %s failed: %s", request_id, error.code.name)
+
+def _as_asked(request: Request, known: OpenRequest) -> Request:
+    """But for what may differ where an Open comes again."""
+    return replace(request, deadline_s=known.asked.deadline_s, trace=known.asked.trace)
 
 
-def _require_same(known: OpenRequest, message: pb.Open, request: object) -> None:
+def _require_same(known: OpenRequest, message: pb.Open, hosted: Hosted, request: object) -> None:
     if not message.HasField("resume"):
         raise MalformedMessage("an Open has the id of a request that is open; choose a new one")
-    if known.model != message.model or known.asked != request:
+    if known.hosted is not hosted or known.asked != request:
         raise MalformedMessage("an Open goes on with a request, and asks for something else; choose a new id")

@@ -1,18 +1,21 @@
 """Who is admitted next, and which part of a prompt is read next. Pure: no clock, no torch, values in and values out.
 
-Order is by *virtual arrival*: the time of arrival less `priority_s` for every step of priority. It never changes, so a
-sequence waits for those alone that arrived before it, or up to 9 `priority_s` after it: nobody starves. The first in
-this order is never passed over for one that would fit, or a long sequence would wait for ever among short ones.
+Inside a tenant order is by *virtual arrival*: the time of arrival less `priority_s` for every step of priority. It
+never changes, so a sequence waits for those alone that arrived before it, or up to 9 `priority_s` after it: nobody
+starves. Between tenants `fair_queue` decides. The first in this order is never passed over for one that would fit, or
+a long sequence would wait for ever among short ones.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Sequence as Values
 from dataclasses import dataclass
 from typing import Protocol
 
+from cloud_node.fair_queue import FairQueue
 from cloud_node.slots import Move, Slots
+from cloud_node.tenants import Tenant
 
 
 class Schedulable(Protocol):
@@ -20,6 +23,8 @@ class Schedulable(Protocol):
 
     @property
     def virtual_arrival_s(self) -> float: ...
+    @property
+    def tenant(self) -> Tenant: ...
     @property
     def num_prompt_tokens(self) -> int: ...
     @property
@@ -55,16 +60,25 @@ class Scheduler:
         self.slots: Slots[Schedulable] = Slots(num_slots)
         self.max_tokens = max_tokens
         self.chunk_tokens = chunk_tokens
-        self.waiting: list[Schedulable] = []
+        self._queue: FairQueue[Schedulable] = FairQueue()
+
+    @property
+    def waiting(self) -> list[Schedulable]:
+        """Those without a row."""
+        return list(self._queue)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._queue)
 
     @property
     def has_work(self) -> bool:
-        return bool(self.waiting or self.slots.num_used)
+        return bool(self._queue or self.slots.num_used)
 
     @property
     def has_prompts(self) -> bool:
         """Whether there is a prompt to read, or to go on reading."""
-        return bool(self.waiting) or self.slots.prefilling is not None
+        return bool(self._queue) or self.slots.prefilling is not None
 
     @property
     def num_tokens(self) -> int:
@@ -73,34 +87,30 @@ class Scheduler:
         return sum(sequence.max_tokens for sequence in (*self.slots.decoding, *reading))
 
     def add(self, sequence: Schedulable) -> None:
-        insort(self.waiting, sequence, key=lambda one: one.virtual_arrival_s)
+        """Its tenant pays for it in tokens."""
+        self._queue.add(sequence, sequence.max_tokens)
 
     def remove(self, sequence: Schedulable) -> list[Move]:
         """Takes a sequence out, wherever it is; the moves close the gap that its row leaves."""
-        if any(one is sequence for one in self.waiting):
-            self.waiting = [one for one in self.waiting if one is not sequence]
+        if self._queue.remove(sequence):
             return []
         return self.slots.release(sequence)
 
     def clear(self) -> None:
         """Nobody waits, and nobody has a row."""
-        self.waiting = []
+        self._queue.clear()
         self.slots = Slots(self.slots.num_slots)
 
     def admit(self) -> Schedulable | None:
         """Gives a row to the first that waits, if it has its turn; nobody is read beside another."""
-        if not self.waiting or self.slots.prefilling is not None or not self.slots.num_free:
+        first = self._queue.first()
+        if first is None or self.slots.prefilling is not None or not self.slots.num_free:
             return None
         # One that is alone always fits: its own length is bounded by the rows'.
-        if (
-            self.max_tokens
-            and self.slots.num_used
-            and self.num_tokens + self.waiting[0].max_tokens > self.max_tokens
-        ):
+        if self.max_tokens and self.slots.num_used and self.num_tokens + first.max_tokens > self.max_tokens:
             return None
-        sequence = self.waiting.pop(0)
-        self.slots.take(sequence)
-        return sequence
+        self.slots.take(self._queue.take())
+        return first
 
     def next_chunk(self, budget: int) -> Chunk | None:
         """The next part of the prompt that is being read, of at most `budget` tokens where its spans allow it."""

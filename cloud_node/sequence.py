@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from collections.abc import Sequence as Values
@@ -12,7 +13,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_node.held_bytes import Hold
 from cloud_node.request import Request
+from cloud_node.tenants import Tenant
 from wire.errors import CleaveError
 
 
@@ -32,6 +35,7 @@ class StepTimes:
     prefill_s: float = 0.0  # fusion, and its prompt's chunks with what ran between them
     decode_s: float = 0.0  # from the first token to the last
     total_s: float = 0.0
+    cache_s: float = 0.0  # looking into the cache, and waiting there for an equal request elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,8 @@ class Sequence:
     emit: Emit
     arrived_s: float = 0.0
     virtual_arrival_s: float = 0.0  # by which it has its turn
+    deadline_at_s: float = math.inf  # when nobody waits for it any more
+    predicted_s: float = 0.0  # from its arrival to its end, as it looked when it came
     waits_from_s: float = 0.0  # for a row
     prefill_from_s: float = 0.0
     first_token_s: float = 0.0
@@ -106,6 +112,7 @@ class Sequence:
     num_prefilled: int = 0
     num_reused: int = 0  # of the prefilled tokens, those whose keys and values were there already
     num_generated: int = 0
+    hold: Hold | None = None  # on the memory of its payloads
     _prompt: Prompt | None = None
     _text: Text | None = None
     _stopped_by: CleaveError | None = None
@@ -124,7 +131,22 @@ class Sequence:
     def prepare(self, prompt: Prompt, text: Text) -> None:
         """From now on the sequence can be scheduled; its payloads are no longer needed."""
         self._prompt, self._text = prompt, text
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Of its payloads, and of what they hold of the memory for all requests."""
         self.payloads = ()
+        if self.hold is not None:
+            self.hold.give_back()
+
+    @property
+    def tenant(self) -> Tenant:
+        return self.request.tenant
+
+    @property
+    def has_row(self) -> bool:
+        """Whether it came so far; it may have ended since."""
+        return self.prefill_from_s > 0
 
     @property
     def num_prompt_tokens(self) -> int:

@@ -1,23 +1,25 @@
-"""The gRPC face of the cloud: calls in, domain calls out; the one place where errors become statuses."""
+"""The gRPC face of the cloud: calls in, domain calls out."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
-from typing import Any, NoReturn
+import random
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any
 
 from cloud_node.bundle_files import BundleFiles, find_bundle
+from cloud_node.callers import CALLER, Caller
 from cloud_node.host import Host
-from cloud_node.messages import describe_reply
 from cloud_node.requests import OpenRequests
+from cloud_node.statuses import abort
 from cloud_node.stream import EdgeStream
-from wire.errors import CleaveError, Internal, Overloaded, Unavailable, status_of, to_trailer
+from cloud_node.tenants import Tenant
+from wire.errors import CleaveError, Denied, ErrorCode, Overloaded, Unavailable
+from wire.limits import check_edge_id
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
-
-_log = logging.getLogger(__name__)
 
 
 class InferenceService(pb_grpc.InferenceServicer):
@@ -28,14 +30,17 @@ class InferenceService(pb_grpc.InferenceServicer):
     ) -> None:
         self._host = host
         self._bundles = bundles
+        self._max_streams = max_streams
         self.requests = OpenRequests(host, max_detached)
         self._streams: set[EdgeStream] = set()
-        self._max_streams = max_streams
         self._is_draining = False
 
     @property
     def num_streams(self) -> int:
         return len(self._streams)
+
+    def streams(self) -> Iterable[EdgeStream]:
+        return self._streams
 
     def go_away(self, reason: str, drain_s: float) -> None:
         """Tells every edge that this cloud will close; opens no further stream."""
@@ -43,13 +48,16 @@ class InferenceService(pb_grpc.InferenceServicer):
         for stream in self._streams:
             stream.go_away(reason, drain_s)
 
-    async def finish(self, timeout_s: float) -> None:
-        """Waits until no stream has an open request, at most that long; then ends the streams, and all that is open."""
+    async def wait_idle(self, timeout_s: float) -> None:
+        """Waits until no stream has an open request, at most that long."""
         waiting = [asyncio.ensure_future(stream.idle.wait()) for stream in self._streams]
         if waiting:
             _, late = await asyncio.wait(waiting, timeout=timeout_s)
             for task in late:
                 task.cancel()
+
+    def finish(self) -> None:
+        """Ends the streams, and all that is open."""
         for stream in self._streams:
             stream.finish(
                 Unavailable("the cloud closed before the answer was whole; ask again", retry_after_s=5.0)
@@ -57,28 +65,45 @@ class InferenceService(pb_grpc.InferenceServicer):
         self.requests.close()
 
     async def Stream(self, request_iterator: AsyncIterator[pb.Up], context: Any) -> AsyncIterator[pb.Down]:
+        caller = CALLER.get()
+        outcome = "cancelled"  # where the edge goes without a word, or its connection is lost
+        try:
+            with self._host.quotas.stream(caller.tenant(), time.monotonic()), self._opened(caller) as stream:
+                async with aclosing(stream.run(request_iterator)) as messages:
+                    async for down in messages:
+                        yield down
+            outcome = "ok"
+        except Exception as error:
+            outcome = (error.code if isinstance(error, CleaveError) else ErrorCode.INTERNAL).name.lower()
+            await abort(context, error)
+        finally:
+            self._host.metrics.stream_ended(outcome)
+
+    @contextmanager
+    def _opened(self, caller: Caller) -> Iterator[EdgeStream]:
         if len(self._streams) >= self._max_streams:
-            error = Overloaded(
-                f"this cloud has {self._max_streams} streams, which is its limit; use another one, or come back",
-                retry_after_s=10.0,
+            raise Overloaded(
+                f"this cloud has {self._max_streams:,} streams, which is its limit; come back later, or elsewhere",
+                retry_after_s=5.0 + 5.0 * random.random(),
             )
-            await _abort(context, error)
-        stream = EdgeStream(self._host, self.requests, is_draining=self._is_draining)
+        stream = EdgeStream(self._host, self.requests, caller, is_draining=self._is_draining)
         self._streams.add(stream)
         try:
-            async with aclosing(stream.run(request_iterator)) as messages:
-                async for down in messages:
-                    yield down
-        except Exception as error:
-            await _abort(context, error)
+            yield stream
         finally:
             self._streams.discard(stream)
 
     async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeReply:
-        served = [hosted.served for hosted in self._host.models.values()]
-        return describe_reply(served, self._host.bounds, self._host.server_version)
+        try:
+            return self._host.describe(check_edge_id(request.edge_id))
+        except Exception as error:
+            await abort(context, error)
 
     async def Metrics(self, request: pb.MetricsRequest, context: Any) -> pb.MetricsReply:
+        try:
+            _require_operator(CALLER.get().tenant())
+        except Exception as error:
+            await abort(context, error)
         return pb.MetricsReply(exposition=self._host.metrics.exposition())
 
     async def FetchBundle(self, request: pb.FetchBundleRequest, context: Any) -> AsyncIterator[pb.BundlePart]:
@@ -86,13 +111,12 @@ class InferenceService(pb_grpc.InferenceServicer):
             for part in find_bundle(self._bundles, request.bundle_digest).parts(request):
                 yield part
         except Exception as error:
-            await _abort(context, error)
+            await abort(context, error)
 
 
-async def _abort(context: Any, error: Exception) -> NoReturn:
-    if not isinstance(error, CleaveError):
-        # gRPC would tell the peer its text, which may hold paths or a user's data.
-        _log.error("a call failed", exc_info=error)
-        error = Internal(f"unforeseen {type(error).__name__}; the cloud's log says more")
-    await context.abort(status_of(error), str(error), to_trailer(error))
-    raise AssertionError("abort does not return")
+def _require_operator(tenant: Tenant) -> None:
+    if not tenant.sees_metrics:
+        raise Denied(
+            f"tenant {tenant.name} may not see the metrics, as they tell of all tenants; ask this cloud's operator for "
+            "a token of a tenant with `metrics = true`"
+        )

@@ -32,6 +32,7 @@ from wire.bundle_files import open_plain
 from wire.errors import BadInput, IncompatibleBundle
 from wire.limits import MAX_MANIFEST_BYTES
 from wire.manifest import MANIFEST_NAME, Manifest, bundle_digest, check_files, load_manifest
+from wire.signature import load_signatures, read_signature
 
 __all__ = ["AnyRunner", "open_bundle", "serve", "trace_bundle"]
 
@@ -50,6 +51,8 @@ def open_bundle(folder: Path) -> tuple[Manifest, str]:
         data = file.read(MAX_MANIFEST_BYTES + 1)
     manifest = load_manifest(data)
     check_files(folder, manifest)
+    if (signature := read_signature(folder)) is not None:
+        load_signatures(signature)
     return manifest, bundle_digest(data)
 
 

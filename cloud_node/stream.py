@@ -11,14 +11,18 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 
+from google.protobuf.message import DecodeError
+
+from cloud_node.callers import ANYONE, Caller
 from cloud_node.hello import hear_hello
 from cloud_node.host import Host
-from cloud_node.messages import welcome_message
+from cloud_node.load import Load, has_changed_much
+from cloud_node.messages import load_message, welcome_message
 from cloud_node.opened import OpenRequest
 from cloud_node.outbox import Outbox
 from cloud_node.requests import OpenRequests
 from cloud_node.sequence import TextDelta
-from cloud_node.tenants import ANYBODY, Peer, Tenant
+from cloud_node.tenants import Peer
 from wire.errors import (
     Cancelled,
     CleaveError,
@@ -29,20 +33,25 @@ from wire.errors import (
 )
 from wire.v1 import inference_pb2 as pb
 
+_NO_MESSAGE = "the edge sent what is no message of this protocol; install the same version of cleave on both"
+
 
 class EdgeStream:
     """The state of one stream. All methods run on the loop; `close` leaves nothing of it behind."""
 
     def __init__(
-        self, host: Host, requests: OpenRequests, tenant: Tenant = ANYBODY, *, is_draining: bool = False
+        self, host: Host, requests: OpenRequests, caller: Caller = ANYONE, *, is_draining: bool = False
     ) -> None:
         self._host = host
         self._requests = requests
-        self._peer = Peer(tenant)
+        self._caller = caller
+        self._peer = Peer(caller.tenant())
         self._on: dict[str, OpenRequest] = {}  # the requests that are on this stream
         self._is_draining = is_draining
         self._outbox = Outbox()
         self._has_ended = False
+        self._is_welcome = False
+        self._told = Load()
         self._heard_s = 0.0  # when something was last heard, or asked and answered; on the loop's clock
         self.idle = asyncio.Event()
         self.idle.set()
@@ -71,6 +80,7 @@ class EdgeStream:
     def go_away(self, reason: str, drain_s: float) -> None:
         """No new request from now on."""
         self._is_draining = True
+        self._host.metrics.go_away_said()
         self._outbox.put(pb.Down(go_away=pb.GoAway(reason=reason, drain_s=drain_s)))
 
     def finish(self, error: CleaveError) -> None:
@@ -96,6 +106,12 @@ class EdgeStream:
         self._heard_s = asyncio.get_running_loop().time()
         self._close_if_done()
 
+    def hear_load(self, load: Load) -> None:
+        """Tells its edge, if that is news to it, and if it reads."""
+        if self._is_welcome and has_changed_much(self._told, load) and self._outbox.has_room:
+            self._told = load
+            self._outbox.put(load_message(load))
+
     async def _read(self, messages: AsyncIterator[pb.Up]) -> None:
         try:
             await self._welcome(messages)
@@ -103,14 +119,16 @@ class EdgeStream:
                 self._heard_s = asyncio.get_running_loop().time()
                 await self._take(up)
                 await self._outbox.room()
+                await self._hold_back(up)
             # A stream that is lost ends like one that the edge has ended.
             for opened in [one for one in self._on.values() if one.uploads is not None]:
                 error = MalformedMessage("the edge ended its stream before the upload was whole")
                 self._requests.detach(opened, error)
-        except CleaveError as error:
-            self._end_all(error)
-            self._outbox.put(pb.Down(failed=to_failed("", error)))
-            raise
+        except (CleaveError, DecodeError) as error:
+            fault = error if isinstance(error, CleaveError) else MalformedMessage(_NO_MESSAGE)
+            self._end_all(fault)
+            self._outbox.put(pb.Down(failed=to_failed("", fault)))
+            raise fault from None
         finally:
             self._end()
 
@@ -121,6 +139,7 @@ class EdgeStream:
         self._peer = replace(self._peer, edge_id=edge_id)
         self._heard_s = asyncio.get_running_loop().time()
         self._outbox.put(welcome_message(self._host.bounds, self._host.server_version))
+        self._is_welcome = True
 
     async def _take(self, up: pb.Up) -> None:
         match up.WhichOneof("message"):
@@ -142,10 +161,15 @@ class EdgeStream:
                 )
 
     async def _open(self, message: pb.Open) -> None:
+        if not message.request_id:
+            # Its Failed would say that the stream ends.
+            raise MalformedMessage("an Open has no request id, so that nothing can be said of it")
         if message.request_id in self._on:
             raise MalformedMessage("an Open has the id of a request that is open; choose a new one")
         try:
             self._require_room()
+            # Asked again: tokens end, and limits change, while a stream lasts.
+            self._peer = replace(self._peer, tenant=self._caller.tenant())
             opened, is_known = self._requests.accept(message, self._peer)
         except CleaveError as error:
             self._requests.refuse(message.request_id, self, error)
@@ -162,6 +186,14 @@ class EdgeStream:
             raise _closing()
         if len(self._on) >= (most := self._host.bounds.limits.max_open_requests):
             raise Overloaded(f"this stream has {most} open requests, which is its limit", retry_after_s=1.0)
+
+    async def _hold_back(self, up: pb.Up) -> None:
+        """Reads no more while the tenant sends faster than it may: what it has on its way fills, and it waits."""
+        num_bytes = _payload_bytes(up)
+        if num_bytes:
+            pause_s = self._host.quotas.received(self._peer.tenant, num_bytes, time.monotonic())
+            if pause_s:
+                await asyncio.sleep(pause_s)
 
     async def _watch(self) -> None:
         """Ends the stream once it has carried nothing, and no request was on it, for `stream_idle_s`."""
@@ -188,6 +220,15 @@ class EdgeStream:
         self.idle.set()
         if self._has_ended:
             self._outbox.end()
+
+
+def _payload_bytes(up: pb.Up) -> int:
+    match up.WhichOneof("message"):
+        case "chunk":
+            return len(up.chunk.data)
+        case "open":
+            return sum(len(item.payload) for item in up.open.inputs)
+    return 0
 
 
 def _closing() -> Unavailable:

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_node.tenants import ANYBODY, Tenant
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -27,15 +29,31 @@ class Found:
 
 
 class VectorIndexes(Protocol):
-    """Named indexes, of one model's vectors each: what another bundle made is another index, whatever its name."""
+    """Named indexes, of one model's vectors each: what another bundle made is another index, whatever its name.
+
+    So is another tenant's: nobody finds, adds to, or counts what is not theirs.
+    """
 
     def add(
-        self, index: str, bundle_digest: str, item_ids: Sequence[str], vectors: NDArray[np.float32]
+        self,
+        index: str,
+        bundle_digest: str,
+        item_ids: Sequence[str],
+        vectors: NDArray[np.float32],
+        tenant: Tenant = ANYBODY,
     ) -> int:
         """Keeps [items, dim] vectors of length 1 on disk; an item that is there is replaced. How many there are then.
 
-        Raises TooLarge where the index is full, Corrupt where it is damaged.
+        Raises TooLarge where there is no room, LimitReached where the tenant may keep no more, Corrupt where the index
+        is damaged.
         """
 
-    def search(self, index: str, bundle_digest: str, vector: NDArray[np.float32], num_hits: int) -> Found:
+    def search(
+        self,
+        index: str,
+        bundle_digest: str,
+        vector: NDArray[np.float32],
+        num_hits: int,
+        tenant: Tenant = ANYBODY,
+    ) -> Found:
         """What is nearest to a vector; raises BadInput where there is no such index, Corrupt where it is damaged."""

@@ -8,10 +8,12 @@ from typing import TypeVar
 from cloud_node.cache import Cache
 from cloud_node.engine import Engine
 from cloud_node.flights import Flights
-from cloud_node.metrics import Metrics, Reading, Watch
+from cloud_node.health import Health, Stage
+from cloud_node.metrics import Metrics
 from cloud_node.prefix import PrefixStore
 from cloud_node.service import InferenceService
 from cloud_node.store import MemoryStore
+from cloud_node.watched import Reading, Watch
 
 T = TypeVar("T")
 
@@ -33,6 +35,11 @@ def watch_service(metrics: Metrics, service: InferenceService) -> None:
     metrics.watch("streams_open", lambda: service.num_streams)
     metrics.watch("requests_open", lambda: service.requests.num_open)
     metrics.watch("requests_detached", lambda: service.requests.num_detached)
+
+
+def watch_health(metrics: Metrics, health: Health) -> None:
+    metrics.watch("ready", lambda: health.is_ready)
+    metrics.watch("draining", lambda: health.stage is Stage.DRAINING)
 
 
 def watch_cache(metrics: Metrics, cache: Cache, flights: Sequence[Flights]) -> None:

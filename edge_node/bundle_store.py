@@ -34,6 +34,12 @@ def default_folder() -> Path:
     return Path(os.environ.get("CLEAVE_CACHE") or platformdirs.user_cache_path("cleave")) / "bundles"
 
 
+def require_digest(digest: str) -> None:
+    """Raises MalformedMessage for what a cloud calls a bundle and is no digest: it would become a path."""
+    if len(digest) != 64 or any(char not in "0123456789abcdef" for char in digest):
+        raise MalformedMessage(f"the cloud names the bundle {digest[:64]!r}, which is no SHA-256")
+
+
 @dataclass(frozen=True, slots=True)
 class StoredBundle:
     """A bundle whose manifest is on disk; its other files come as they are needed."""
@@ -50,15 +56,14 @@ class BundleStore:
     """
 
     def __init__(self, folder: Path, progress: Progress | None = None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._progress = progress
         self._lock = asyncio.Lock()
 
     async def open(self, digest: str, fetch: Fetch) -> StoredBundle:
         """The bundle of that digest, its manifest fetched if it is not here yet."""
-        if len(digest) != 64 or any(char not in "0123456789abcdef" for char in digest):
-            raise MalformedMessage(f"the cloud names the bundle {digest[:64]!r}, which is no SHA-256")
-        folder = self._folder / digest
+        require_digest(digest)
+        folder = self.folder / digest
         async with self._lock:
             data = _manifest(folder / MANIFEST, digest)
             if data is None:
@@ -90,11 +95,11 @@ class BundleStore:
             raise TooLarge(
                 f"{entry.path} has {entry.num_bytes:,} bytes, and at most {MAX_FILE_BYTES:,} are fetched"
             )
-        target = self._folder / digest / safe_path(entry.path)
+        target = self.folder / digest / safe_path(entry.path)
         try:
-            _require_no_links(self._folder, target.parent, self._folder / PARTIAL)
+            _require_no_links(self.folder, target.parent, self.folder / PARTIAL)
             target.parent.mkdir(parents=True, exist_ok=True)
-            with open_partial(self._folder / PARTIAL, f"{digest}/{entry.path}", is_resumed=is_exact) as part:
+            with open_partial(self.folder / PARTIAL, f"{digest}/{entry.path}", is_resumed=is_exact) as part:
                 try:
                     received = await _receive(part, digest, entry, fetch, tally)
                     if is_exact and received != entry.num_bytes:

@@ -34,10 +34,11 @@ class Coded:
 
 @dataclass(frozen=True, slots=True)
 class CodingTimes:
-    """Seconds: `encode_s` for preprocessing and head."""
+    """Seconds: `encode_s` for preprocessing and head; `began_s` on `time.perf_counter`."""
 
     encode_s: float = 0.0
     codec_s: float = 0.0
+    began_s: float = 0.0
 
 
 def code(arm: Arm, head: Head, given: Given, folder: Path, input_key: bytes) -> tuple[Coded, CodingTimes]:
@@ -63,7 +64,7 @@ def _media(chain: Chain, form: MediaForm, given: Given, item: pb.Input) -> tuple
     started = time.perf_counter()
     payload = given.encode(chain, form.codec_id, form.setting) if form.setting else given.data
     size_to_wire(item, given.size(chain))
-    return payload, CodingTimes(0.0, time.perf_counter() - started)
+    return payload, CodingTimes(0.0, time.perf_counter() - started, started)
 
 
 def _features(
@@ -85,7 +86,7 @@ def _features(
     payload = b"".join(payloads)
     item.tensors.extend(make_headers(specs, [len(part) for part in payloads]))
     size_to_wire(item, _prepared_size(chain, given))
-    return payload, CodingTimes(encoded - started, time.perf_counter() - encoded)
+    return payload, CodingTimes(encoded - started, time.perf_counter() - encoded, started)
 
 
 def _prepared_size(chain: Chain, given: Given) -> Size:

@@ -14,6 +14,7 @@ from edge_node.link import CloudLink
 from edge_node.memory import FeatureMemory, Place
 from edge_node.models import ServedModel, files_before
 from edge_node.report import InputReport
+from edge_node.tracing import Fact, Trace
 from wire.keys import input_key
 
 
@@ -37,6 +38,17 @@ class Encoded:
             media_codec=self.given.media_codec,
             note=self.coded.note,
         )
+
+    def trace(self, trace: Trace) -> None:
+        """What was done for it, if anything was."""
+        if self.was_known:
+            return
+        facts: dict[str, Fact] = {"modality": self.given.modality, "split_point": self.arm.split_point}
+        began_s, encoded_s = self.times.began_s, self.times.began_s + self.times.encode_s
+        if self.times.encode_s:
+            trace.span("encode", began_s, encoded_s, **facts)
+        facts |= {"codec": str(self.arm.codec), "payload_bytes": len(self.coded.payload)}
+        trace.span("codec", encoded_s, encoded_s + self.times.codec_s, **facts)
 
     def media_bytes(self) -> int:
         """What the input itself would have cost; measured once."""

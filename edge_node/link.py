@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 import grpc
 
+from edge_node.channel import open_channel, open_stub
+from edge_node.credentials import NO_CREDENTIALS, Credentials
+from edge_node.diagnosis import why_unreachable
 from edge_node.stream import CloudStream
 from wire import limits
 from wire.chunks import split
@@ -22,7 +25,6 @@ from wire.errors import (
     from_rpc_error,
 )
 from wire.v1 import inference_pb2 as pb
-from wire.v1 import inference_pb2_grpc as pb_grpc
 
 CONNECT_TIMEOUT_S = 10.0
 FETCH_IDLE_S = 30.0
@@ -47,11 +49,17 @@ class Sent:
 class CloudLink:
     """Connects on first use, and again after a stream was lost. All methods belong to one event loop."""
 
-    def __init__(self, address: str, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        address: str,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        credentials: Credentials = NO_CREDENTIALS,
+    ) -> None:
         self.address = address
         self._timeout_s = connect_timeout_s
-        self._channel = grpc.aio.insecure_channel(address, options=grpc_channel_options())
-        self._stub = pb_grpc.InferenceStub(self._channel)
+        self._credentials = credentials
+        self._channel = open_channel(address, credentials)
+        self._stub = open_stub(self._channel, credentials)
         self._stream: CloudStream | None = None
         self._opening = asyncio.Lock()
 
@@ -190,17 +198,13 @@ class CloudLink:
                 wait_s = min(left_s, _RETRY_S) if has_failed else left_s
                 await asyncio.wait_for(self._channel.wait_for_state_change(state), wait_s)
             except TimeoutError:
+                if (
+                    has_failed
+                    and (known := await why_unreachable(self.address, self._credentials)) is not None
+                ):
+                    raise known from None
                 reason = "connecting fails" if has_failed else "nothing comes back"
                 raise Unavailable(
                     f"no cloud node answers at {self.address} ({reason}, given up after {wait_s:.2g} s); is the "
                     "address right, and does `cleave cloud` run there?"
                 ) from None
-
-
-def grpc_channel_options() -> list[tuple[str, int]]:
-    """The shared options, and a fast first failure: whoever asks wants to know now."""
-    return [
-        *limits.grpc_options(),
-        ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 2000),
-    ]

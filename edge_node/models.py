@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from dataclasses import dataclass, field
 
-from edge_node.bundle_store import BundleStore, StoredBundle
+from edge_node.bundle_check import BundleCheck
+from edge_node.bundle_store import BundleStore, StoredBundle, require_digest
 from edge_node.head import Head
 from edge_node.link import CloudLink
 from edge_node.preprocess import needed_files
+from edge_node.trust import BundleTrust, Offered
 from wire.chain_entries import Chain
-from wire.errors import MalformedMessage, UnknownModel
+from wire.errors import CleaveError, MalformedMessage, UnknownModel
 from wire.modality import modality_to_wire
 from wire.v1 import inference_pb2 as pb
+
+_log = logging.getLogger(__name__)
+
+REFRESH_S = 300.0
 
 
 @dataclass(slots=True)
@@ -40,30 +48,77 @@ def files_before(chain: Chain, split_point: int) -> list[str]:
 
 
 class Models:
-    """By name; described once, and each one's manifest fetched when it is first asked for."""
+    """By name; each one's manifest is fetched when it is first asked for.
 
-    def __init__(self, store: BundleStore, num_threads: int = 0) -> None:
+    What the cloud serves is asked for at first, and again after `refresh_s`: that is how long a new bundle, or one that
+    was taken back, may take to reach a device that goes on asking.
+    """
+
+    def __init__(
+        self,
+        store: BundleStore,
+        num_threads: int = 0,
+        trust: BundleTrust | None = None,
+        refresh_s: float = REFRESH_S,
+    ) -> None:
         self._store = store
         self._num_threads = num_threads
+        self._check = BundleCheck(store.folder, trust or BundleTrust())
+        self._refresh_s = refresh_s
         self._described: dict[str, pb.Model] = {}
+        self._described_s = 0.0  # when, on the monotonic clock
         self._served: dict[str, ServedModel] = {}
         self._lock = asyncio.Lock()
 
     async def get(self, name: str | None, cloud: CloudLink) -> ServedModel:
-        """The model of that name, the cloud's first without one; raises UnknownModel, or MalformedMessage."""
+        """The model of that name, the cloud's first without one.
+
+        Raises UnknownModel, MalformedMessage, or Denied where its bundle is not to be trusted.
+        """
         async with self._lock:
-            if not self._described:
-                self._described = {model.name: model for model in (await cloud.describe()).models}
+            await self._describe(cloud)
             wanted = name if name is not None else next(iter(self._described), "")
             if wanted not in self._described:
                 listed = ", ".join(self._described) or "no model"
                 raise UnknownModel(f"{cloud.address} serves {listed}, not {wanted!r}")
-            if wanted not in self._served:
-                model = self._described[wanted]
-                bundle = await self._store.open(model.bundle_digest, cloud.fetch)
-                _require_same(model, bundle)
-                self._served[wanted] = ServedModel(model, bundle, self._num_threads)
-            return self._served[wanted]
+            held, model = self._served.get(wanted), self._described[wanted]
+            if held is None or held.bundle.digest != model.bundle_digest:
+                held = self._served[wanted] = await self._renewed(held, model, cloud)
+            return held
+
+    async def _describe(self, cloud: CloudLink) -> None:
+        """Asks again after a while; a cloud that does not answer then still has an open stream, maybe."""
+        now_s = time.monotonic()
+        if self._described and now_s < self._described_s + self._refresh_s:
+            return
+        self._described_s = now_s
+        try:
+            self._described = {model.name: model for model in (await cloud.describe()).models}
+        except CleaveError as error:
+            if not self._described:
+                raise
+            _log.warning("what %s serves could not be asked for again: %s", cloud.address, error)
+
+    async def _renewed(self, held: ServedModel | None, model: pb.Model, cloud: CloudLink) -> ServedModel:
+        """The bundle that the cloud names now; the one that is held where that is not to be had, and still served."""
+        try:
+            return await self._open(model, cloud)
+        except CleaveError as error:
+            if held is None or held.bundle.digest not in model.also_served:
+                raise
+            _log.warning("bundle %s of %s is asked further: %s", held.bundle.digest[:12], model.name, error)
+            self._described[model.name] = held.model
+            return held
+
+    async def _open(self, model: pb.Model, cloud: CloudLink) -> ServedModel:
+        require_digest(model.bundle_digest)
+        offered = Offered(cloud.address, model.name, model.bundle_digest)
+        # Before anything of it is fetched: what runs here is what the bundle holds.
+        signature = await self._check.require(offered, cloud.fetch)
+        bundle = await self._store.open(model.bundle_digest, cloud.fetch)
+        _require_same(model, bundle)
+        await self._check.remember(offered, signature)
+        return ServedModel(model, bundle, self._num_threads)
 
     def forget(self) -> None:
         """The cloud serves something else by now: the next question asks what."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_node.answer import AsyncAnswer, texts_of
 from edge_node.bundle_store import BundleStore, Progress, default_folder
+from edge_node.credentials import Credentials
 from edge_node.encoding import Encoded, Encoder
 from edge_node.given import SoundSource
 from edge_node.hearing import Speech, hear, pieces, read_recording, sound_rate
@@ -25,8 +26,10 @@ from edge_node.listening import Heard
 from edge_node.media import ImageSource
 from edge_node.memory import DEFAULT_BYTES, FeatureMemory
 from edge_node.models import Models, ServedModel
+from edge_node.once_more import once_more
 from edge_node.report import AnswerReport
 from edge_node.retrieval import Hit, embedded_of, hits_of, vector_of
+from edge_node.trust import BundleTrust
 from edge_node.wanted import (
     Codecs,
     Inputs,
@@ -37,7 +40,7 @@ from edge_node.wanted import (
     index_search,
     make_settings,
 )
-from wire.errors import BadInput, IncompatibleBundle
+from wire.errors import BadInput
 from wire.v1 import inference_pb2 as pb
 
 
@@ -67,7 +70,8 @@ class AsyncEdgeNode:
 
     `bundles` is the folder to keep bundles in ($CLEAVE_CACHE or the user's cache by default); `num_threads`
     bounds a head's threads (0: all cores); `memory_bytes` of coded features are kept for further questions
-    about the same inputs; `progress` hears of files being fetched.
+    about the same inputs; `progress` hears of files being fetched; `credentials` are the environment's by default;
+    `trust` says which bundles may run here.
     """
 
     def __init__(
@@ -79,14 +83,17 @@ class AsyncEdgeNode:
         memory_bytes: int = DEFAULT_BYTES,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         progress: Progress | None = None,
+        credentials: Credentials | None = None,
+        trust: BundleTrust | None = None,
     ) -> None:
         host, _, port = cloud.rpartition(":")
         if not host or not port.isdigit():
             raise BadInput(f"{cloud!r} is no address; give host:port, such as 127.0.0.1:50051")
         self._address = cloud
         self._timeout_s = connect_timeout_s
+        self._credentials = Credentials.from_environment() if credentials is None else credentials
         store = BundleStore(bundles or default_folder(), progress)
-        self._models = Models(store, num_threads)
+        self._models = Models(store, num_threads, trust or BundleTrust.from_environment())
         self._encoder = Encoder(store, FeatureMemory(memory_bytes))
         self._link: CloudLink | None = None
 
@@ -227,6 +234,11 @@ class AsyncEdgeNode:
 
     async def _answer(self, wanted: Wanted, report: AnswerReport) -> AsyncGenerator[str, None]:
         started = time.perf_counter()
+        async with aclosing(once_more(self._models, lambda: self._texts(wanted, report, started))) as texts:
+            async for text in texts:
+                yield text
+
+    async def _texts(self, wanted: Wanted, report: AnswerReport, started: float) -> AsyncGenerator[str, None]:
         served, encoded = await self._encoded(wanted)
         report.model = served.model.name
         report.note_inputs(
@@ -250,48 +262,33 @@ class AsyncEdgeNode:
     async def _embedded(self, wanted: Wanted) -> pb.Embedded:
         if len(wanted.inputs) != 1:
             raise BadInput(f"there are {len(wanted.inputs)} inputs, and one has an embedding; give one")
+        async with aclosing(once_more(self._models, lambda: self._embeddings(wanted))) as embeddings:
+            return await anext(embeddings)
+
+    async def _embeddings(self, wanted: Wanted) -> AsyncGenerator[pb.Embedded, None]:
+        """One."""
         served, encoded = await self._encoded(wanted)
         async with aclosing(self._downs(served, wanted, encoded, Sent())) as downs:
-            return await embedded_of(downs, self._address)
+            yield await embedded_of(downs, self._address)
 
     async def _encoded(self, wanted: Wanted) -> tuple[ServedModel, list[Encoded]]:
         given = await asyncio.to_thread(wanted.inputs.read)
         served = await self._models.get(wanted.model, self._cloud())
         return served, await self._encoder.encode(served, given, wanted.wishes(), self._cloud())
 
-    async def _downs(
+    def _downs(
         self, served: ServedModel, wanted: Wanted, encoded: Sequence[Encoded], sent: Sent
     ) -> AsyncGenerator[pb.Down, None]:
         """Sends the request; what the cloud says of it."""
         hash_first = wanted.hash_first
         if hash_first is None and all(one.was_known for one in encoded):
             hash_first = True  # the cloud was asked about them, too
-        opening = _opening(served, wanted, encoded)
+        items = [one.coded.item for one in encoded]
+        opening = wanted.opening(secrets.token_hex(8), served.model.name, served.bundle.digest, items)
         payloads = [one.coded.payload for one in encoded]
-        asked = self._cloud().ask(opening, payloads, sent, hash_first=hash_first)
-        async with aclosing(asked) as downs:
-            try:
-                async for down in downs:
-                    yield down
-            except IncompatibleBundle:
-                self._models.forget()
-                raise
+        return self._cloud().ask(opening, payloads, sent, hash_first=hash_first)
 
     def _cloud(self) -> CloudLink:
         if self._link is None:
-            self._link = CloudLink(self._address, self._timeout_s)
+            self._link = CloudLink(self._address, self._timeout_s, credentials=self._credentials)
         return self._link
-
-
-def _opening(served: ServedModel, wanted: Wanted, encoded: Sequence[Encoded]) -> pb.Open:
-    return pb.Open(
-        request_id=secrets.token_hex(8),
-        model=served.model.name,
-        bundle_digest=served.bundle.digest,
-        text=wanted.question,
-        settings=wanted.settings,
-        deadline_s=wanted.deadline_s or 0.0,
-        inputs=[one.coded.item for one in encoded],
-        priority=wanted.priority,
-        embed=wanted.embed,
-    )

@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# What a busy machine does slowly is no failure.
+settings.register_profile("cleave", deadline=None)
+settings.load_profile("cleave")
 
 # Tensors this small are slower on many threads than on one, and tests share the machine. Child processes inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"

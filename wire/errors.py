@@ -15,7 +15,7 @@
     ├── Unavailable          network  cannot connect, or the server is draining
     ├── ModelFailed          server   inside the model
     ├── Internal             server   a bug
-    ├── Denied               caller   no credentials, or wrong ones
+    ├── Denied               caller   no credentials, or wrong ones; a bundle that nobody trusts
     └── LimitReached         caller   a limit of this tenant; come back after `retry_after_s`
 
 A message is one sentence: what, got, expected, what to do. Only this module knows gRPC's status codes.

@@ -21,6 +21,10 @@ MAX_BUNDLE_PART_BYTES = 256 * KIB
 MAX_REQUEST_BYTES = 64 * MIB
 # gRPC's own default, set explicitly: no message of ours needs more, and a peer can make us hold one of these.
 MAX_MESSAGE_BYTES = 4 * MIB
+# What a peer may send ahead of what is read of a stream: 40 Mbit/s at a round trip of 50 ms.
+STREAM_WINDOW_BYTES = 256 * KIB
+# An edge needs a stream and a call; a proxy that brings many edges opens more connections.
+MAX_STREAMS_PER_CONNECTION = 128
 # Above any boundary of a model today; bounds what one header can make the receiver allocate.
 MAX_TENSOR_BYTES = 1024 * MIB
 # ONNX and torch vision models use up to 6.
@@ -93,14 +97,9 @@ class Limits:
         return cls(**{name: getattr(limits, name) for name in cls.__dataclass_fields__})
 
 
-def is_request_id(text: str) -> bool:
-    """Whether it is 1 to 64 characters of [A-Za-z0-9_-]."""
-    return _REQUEST_ID.fullmatch(text) is not None
-
-
 def check_request_id(request_id: str) -> str:
     """The id itself; raises MalformedMessage unless it is 1 to 64 characters of [A-Za-z0-9_-]."""
-    if not is_request_id(request_id):
+    if not _REQUEST_ID.fullmatch(request_id):
         raise MalformedMessage(
             f"request_id {request_id[:MAX_ID_CHARS]!r} is not 1 to 64 characters of [A-Za-z0-9_-]"
         )
@@ -127,4 +126,17 @@ def grpc_options() -> list[tuple[str, int]]:
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", int(KEEPALIVE_S * 500)),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", int(KEEPALIVE_S * 500)),
+    ]
+
+
+def server_options() -> list[tuple[str, int]]:
+    """Those of a server."""
+    return [
+        *grpc_options(),
+        # With it, another process could listen on the same port, and take half of the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
+        # A window that grows with the link comes to 4 MiB, for each stream that is read no further.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", STREAM_WINDOW_BYTES),
     ]

@@ -31,6 +31,7 @@ from wire.errors import BadInput, IncompatibleBundle, MalformedMessage, TooLarge
 from wire.limits import MAX_MANIFEST_BYTES
 from wire.modality import Modality
 from wire.shape import ModelShape
+from wire.signature import SIGNATURE_NAME
 from wire.text_preprocessing import TextPreprocessing
 
 __all__ = [
@@ -55,7 +56,6 @@ __all__ = [
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
-SIGNATURE_NAME = "manifest.sig"  # beside it, of whoever vouches for the bundle
 
 
 class ProbeItem(Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from pathlib import Path
 
 import pytest
 
 from cleave.serving import serve_cloud
 from edge_node.blocking import EdgeNode
+from tests.cloud_node.test_health import get
 from tests.kit.checkpoints import tiny_llava
 from tests.kit.commands import ended, started
 from wire.errors import BadInput, UnknownModel
@@ -44,6 +46,26 @@ def test_one_model_that_does_not_load_ends_the_start(
     models = [str(tiny_checkpoint), str(tmp_path / "none")]
     with pytest.raises(UnknownModel, match="none is not a directory"):
         serve_cloud(models, [tiny_bundle, tiny_bundle], listen="127.0.0.1:0")
+
+
+def test_process_is_alive_and_not_ready_while_its_model_loads(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    seen: list[tuple[int, str]] = []
+
+    def load(*given: object) -> None:
+        seen.extend(get(address, path) for path in ("/healthz", "/readyz", "/metrics"))
+        raise UnknownModel("it does not load")
+
+    monkeypatch.setattr("cleave.serving.load", load)
+    with pytest.raises(UnknownModel, match="does not load"):
+        serve_cloud(["default"], [tiny_bundle], listen="127.0.0.1:0", metrics_listen=address)
+    assert seen == [(200, "starting\n"), (503, "starting\n"), (503, "starting\n")]
+    with pytest.raises(OSError):
+        get(address, "/healthz")
 
 
 def test_two_models_are_described_under_their_names(

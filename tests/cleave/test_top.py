@@ -1,4 +1,4 @@
-"""`cleave top`: quantiles and rates from expositions, a screen that fits, and the command against a real cloud."""
+"""`cleave top`: a screen that fits, and the command against a real cloud."""
 
 from __future__ import annotations
 
@@ -16,40 +16,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cleave.top_reading import Distribution, Snapshot, now, rates, snapshot
+from cleave.top_reading import Snapshot, now, rates, snapshot
 from cleave.top_screen import View, duration, number, rate, render, rows, seconds, share, size
-from cloud_node.metrics import Build, Metrics
-from cloud_node.request import Served
-from cloud_node.sequence import StepTimes
+from cloud_node.metrics import Metrics
+from cloud_node.served import Served
+from tests.cleave.expositions import some_metrics, work
 from tests.kit.clouds import CloudThread, FakeRunner, cloud_thread, served_from
 from tests.kit.commands import LIMIT_S, cleave, ended, started
 from tests.kit.talking import opening, talk
 from tests.wire.samples import make_manifest, write_bundle
-from wire.errors import BadInput, MalformedMessage
 from wire.manifest import dump_manifest
-
-_INF = float("inf")
-
-
-def some_metrics(model: str = "tiny") -> Metrics:
-    metrics = Metrics(Build("0.1.0", model, "cpu", "float32"))
-    metrics.watch("slots", lambda: 16)
-    metrics.watch("slots_used", lambda: 12)
-    metrics.watch("cache_bytes", lambda: {("memory",): 123_456_789})
-    return metrics
-
-
-def work(metrics: Metrics, num_requests: int = 20) -> None:
-    """Requests that are done, and one that is not."""
-    for _ in range(num_requests):
-        metrics.request_received()
-        metrics.request_ended("done", "miss")
-        metrics.answered(StepTimes(0.001, 0.002, 0.003, 0.03, 0.4, 0.5), 40, 50, 0.04)
-        metrics.tail_batch(4, 0.003)
-        metrics.prefill_chunk(30, 0.03, 10)
-        metrics.decode_step(8, 0.0015)
-        metrics.bytes_received(1_000_000)
-    metrics.request_ended("deadline_exceeded", "miss")
 
 
 def view_of(metrics: Metrics) -> View:
@@ -64,111 +40,6 @@ def drawn(view: View, width: int, height: int) -> list[str]:
     console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     console.print(render(view, width, height))
     return console.export_text().splitlines()
-
-
-@pytest.mark.parametrize(
-    ("counts", "q", "expected"),
-    [
-        ((10, 20, 20, 20), 0.5, 1.0),  # the rank is at the end of the first bucket
-        ((10, 20, 20, 20), 0.25, 0.5),  # the first one begins at 0
-        ((10, 20, 20, 20), 0.75, 1.5),
-        ((0, 0, 10, 10), 0.5, 3.0),  # empty buckets below
-        ((0, 0, 10, 10), 0.95, 3.9),
-        ((10, 10, 20, 20), 0.9, 3.6),  # an empty one in the middle
-        ((0, 0, 0, 10), 0.5, 4.0),  # beyond the last finite bound
-        ((9, 9, 9, 10), 0.95, 4.0),
-        ((0, 0, 0, 0), 0.5, None),
-    ],
-)
-def test_quantile_is_that_of_histogram_quantile(
-    counts: tuple[float, ...], q: float, expected: float | None
-) -> None:
-    made = Distribution((1.0, 2.0, 4.0, _INF), counts)
-    assert made.quantile(q) == (None if expected is None else pytest.approx(expected))
-
-
-def test_distribution_of_nothing_has_no_quantile_and_no_mean() -> None:
-    assert (Distribution().quantile(0.5), Distribution().mean) == (None, None)
-
-
-def test_difference_of_distributions_is_what_came_in_between() -> None:
-    before = Distribution((1.0, _INF), (3, 4), 9.0)
-    after = Distribution((1.0, _INF), (5, 7), 20.0)
-    assert after.since(before) == Distribution((1.0, _INF), (2, 3), 11.0)
-    assert after.since(Distribution()) == after
-
-
-def test_rates_are_differences_over_time() -> None:
-    metrics = some_metrics()
-    work(metrics)
-    before = snapshot(metrics.exposition())
-    work(metrics)
-    made = rates(before, snapshot(metrics.exposition()), 2.0)
-    assert made.received_per_s == 10
-    assert (made.done_per_s, made.failed_per_s) == (10, 0.5)
-    assert made.ended_per_s == {"done": 10, "deadline_exceeded": 0.5}
-    assert made.by_cache_per_s == {"miss": 10}
-    assert (made.decode_tokens_per_s, made.prefill_tokens_per_s) == (80, 300)
-    assert (made.reused_tokens_per_s, made.reuse_share) == (100, 0.25)
-    assert (made.mean_decode_batch, made.mean_tail_batch) == (8, 4)
-    assert made.received_bytes_per_s == 10e6
-
-
-def test_times_are_of_the_window_alone() -> None:
-    metrics = some_metrics()
-    metrics.decode_step(1, 30.0)
-    before = snapshot(metrics.exposition())
-    for _ in range(20):
-        metrics.decode_step(1, 0.0015)
-    step = rates(before, snapshot(metrics.exposition()), 2.0).steps["decode_step"]
-    assert (step.per_s, step.mean_s) == (10, pytest.approx(0.0015))
-    assert (step.p50_s, step.p95_s) == (pytest.approx(0.0015), pytest.approx(0.00195))
-
-
-def test_nothing_done_has_rates_of_zero_and_no_times() -> None:
-    idle = snapshot(some_metrics().exposition())
-    for apart in (0.0, 1.0):
-        made = rates(idle, idle, apart)
-        assert (made.received_per_s, made.reuse_share, made.mean_decode_batch) == (0, None, None)
-        assert {spread.p50_s for spread in made.steps.values()} == {None}
-
-
-def test_cloud_that_restarted_is_counted_from_its_start() -> None:
-    old, new = some_metrics(), some_metrics()
-    work(old, 100)
-    work(new, 10)
-    made = rates(snapshot(old.exposition()), snapshot(new.exposition()), 2.0)
-    assert made.received_per_s == 5
-
-
-def test_hit_share_is_per_kind_over_the_window() -> None:
-    metrics, counts = some_metrics(), {("answer", "hit"): 5, ("answer", "miss"): 5, ("claim", "miss"): 1}
-    metrics.watch("cache_lookups", lambda: counts)
-    before = snapshot(metrics.exposition())
-    counts["answer", "hit"] += 3
-    counts["answer", "miss"] += 1
-    found = rates(before, snapshot(metrics.exposition()), 1.0).lookups
-    assert (found["answer"].per_s, found["answer"].hit_share) == (4, 0.75)
-    assert (found["claim"].per_s, found["claim"].hit_share) == (0, None)
-
-
-def test_uptime_is_never_below_zero_where_clocks_differ() -> None:
-    reading = snapshot(some_metrics().exposition())
-    start_s = reading.value("cleave_start_time_seconds")
-    assert now(reading, start_s + 60).uptime_s == 60
-    assert now(reading, start_s - 60).uptime_s == 0
-
-
-@pytest.mark.parametrize("text", ["", "<html>no</html>", "up 1\n", "cleave_slots x\n"])
-def test_what_no_cloud_node_exports_is_refused(text: str) -> None:
-    with pytest.raises(MalformedMessage, match="is it a cl"):
-        snapshot(text)
-
-
-def test_missing_package_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "prometheus_client.parser", None)
-    with pytest.raises(BadInput, match="pip install prometheus-client"):
-        snapshot("")
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (80, 50), (120, 40), (200, 60)])
@@ -188,6 +59,15 @@ def test_screen_shows_what_happens() -> None:
     text = "\n".join(drawn(view_of(some_metrics()), 100, 40))
     for shown in ("tiny", "10.0/s", "deadline exceeded", "12/16", "10.0 MB/s", "25 %", "123 MB", "last 2 s"):
         assert shown in text, shown
+
+
+def test_cloud_that_drains_says_so() -> None:
+    metrics = some_metrics()
+    assert "draining" not in "\n".join(drawn(view_of(metrics), 80, 24))
+    metrics.watch("draining", lambda: True)
+    view = view_of(metrics)
+    assert "draining" in drawn(view, 80, 24)[0]
+    assert any("draining" in value for _, _, value in rows(view))
 
 
 def test_what_a_cloud_calls_itself_cannot_steer_the_terminal() -> None:

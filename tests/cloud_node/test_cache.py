@@ -19,6 +19,7 @@ from cloud_node.served import Served
 from cloud_node.settings import Settings
 from cloud_node.store import MemoryStore
 from cloud_node.tenants import Tenant
+from cloud_node.trace_context import TraceContext
 from wire.sizes import ImageSize
 
 KEY = bytes(range(32))
@@ -72,10 +73,13 @@ def test_no_setting_is_forgotten_in_these_tests() -> None:
 
 
 # They decide how fast, to whom, or how the features came; what the features are is in their keys.
-REQUEST_IRRELEVANT: dict[str, Any] = {"request_id": "r2", "deadline_s": 1.0, "priority": 3}
+REQUEST_IRRELEVANT: dict[str, Any] = {
+    "request_id": "r2", "deadline_s": 1.0, "priority": 3, "model": "other", "trace": TraceContext("a", "b", True),
+}  # fmt: skip
 INPUT_CHANGES: dict[str, Any] = {"size": ImageSize(65, 48), "num_tiles": 2, "modality": "audio"}
 INPUT_IRRELEVANT: dict[str, Any] = {
     "crc32": 5, "input_key": b"", "split_point": 0, "codec": "fp16", "payload_sizes": (1,), "shape_id": "other",
+    "feature_bytes": 1,
 }  # fmt: skip
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import grpc
 import pytest
 
-from cloud_node import hello
+from cloud_node import entrance, hello
 from cloud_node.config import CloudConfig
-from cloud_node.doors import Doors, files_for, max_up_bytes
+from cloud_node.doors import files_for, max_up_bytes
 from cloud_node.served import Served
 from cloud_node.server import CloudServer
 from tests.kit.clouds import FakeRunner, cloud, limits, settle, until
@@ -69,10 +69,12 @@ GARBAGE: dict[str, bytes] = {
 
 @pytest.mark.parametrize("garbage", GARBAGE)
 def test_garbage_at_the_port_ends_its_own_connection_alone(
-    served: Served, bundle: Path, garbage: str
+    served: Served, bundle: Path, garbage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(entrance, "HANDSHAKE_S", 0.3)
+
     async def run() -> None:
-        async with cloud(served, bundle, FakeRunner(), doors=Doors(handshake_s=0.3)) as server:
+        async with cloud(served, bundle, FakeRunner()) as server:
             await asyncio.to_thread(sent, server.address, GARBAGE[garbage])
             await answers(server, served)
 
@@ -92,18 +94,24 @@ def sent(address: str, data: bytes, until_s: float = 0.6) -> float:
 
 @pytest.mark.parametrize("data", [b"", PREFACE, PREFACE[:10]], ids=["silent", "without settings", "cut"])
 def test_peer_that_does_not_finish_its_handshake_is_put_out(
-    served: Served, bundle: Path, data: bytes
+    served: Served, bundle: Path, data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(entrance, "HANDSHAKE_S", 0.3)
+
     async def run() -> None:
-        async with cloud(served, bundle, FakeRunner(), doors=Doors(handshake_s=0.3)) as server:
+        async with cloud(served, bundle, FakeRunner()) as server:
             assert await asyncio.to_thread(sent, server.address, data, 10.0) < 5
 
     settle(run())
 
 
-def test_connection_that_is_used_for_nothing_is_closed(served: Served, bundle: Path) -> None:
+def test_connection_that_is_used_for_nothing_is_closed(
+    served: Served, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entrance, "CONNECTION_IDLE_S", 0.2)
+
     async def run() -> None:
-        async with cloud(served, bundle, FakeRunner(), doors=Doors(idle_s=0.2)) as server:
+        async with cloud(served, bundle, FakeRunner()) as server:
             assert await asyncio.to_thread(sent, server.address, PREFACE + SETTINGS, 10.0) < 5
 
     settle(run())
@@ -111,8 +119,7 @@ def test_connection_that_is_used_for_nothing_is_closed(served: Served, bundle: P
 
 def test_further_connections_are_closed_and_those_there_are_go_on(served: Served, bundle: Path) -> None:
     async def run() -> None:
-        doors = Doors(max_connections=8, handshake_s=30)
-        async with cloud(served, bundle, FakeRunner(), doors=doors) as server:
+        async with cloud(served, bundle, FakeRunner(), max_connections=8) as server:
             host, _, port = server.address.rpartition(":")
             async with talk(server.address) as first:
                 await first.welcomed()
@@ -141,7 +148,7 @@ async def until_answering(server: CloudServer, served: Served) -> None:
 def test_further_streams_are_refused_at_once_and_other_calls_are_not(served: Served, bundle: Path) -> None:
     async def run() -> None:
         async with (
-            cloud(served, bundle, FakeRunner(), doors=Doors(max_streams=2)) as server,
+            cloud(served, bundle, FakeRunner(), max_streams=2) as server,
             channel(server.address) as made,
         ):
             stub = pb_grpc.InferenceStub(made)
@@ -162,7 +169,7 @@ def test_streams_that_say_nothing_end(served: Served, bundle: Path, monkeypatch:
 
     async def run() -> None:
         async with (
-            cloud(served, bundle, FakeRunner(), doors=Doors(streams_per_connection=100)) as server,
+            cloud(served, bundle, FakeRunner()) as server,
             channel(server.address) as made,
         ):
             silent = [Talk(pb_grpc.InferenceStub(made).Stream()) for _ in range(100)]
@@ -304,9 +311,21 @@ def test_there_are_files_for_all_connections_or_fewer_connections() -> None:
     assert files_for(1 << 40) < 1 << 40
 
 
-@pytest.mark.parametrize(
-    "setting", ["max_connections", "streams_per_connection", "max_streams", "handshake_s"]
-)
-def test_doors_that_let_nobody_in_are_refused(setting: str) -> None:
+@pytest.mark.parametrize("setting", ["max_connections", "max_streams"])
+def test_cloud_that_lets_nobody_in_is_refused(setting: str) -> None:
     with pytest.raises(BadInput, match=f"{setting} is 0"):
-        CloudConfig(doors=Doors(**{setting: 0}))  # type: ignore[arg-type]
+        CloudConfig(**{setting: 0})  # type: ignore[arg-type]
+
+
+def test_message_that_is_none_is_the_edges_fault_and_fills_no_log(
+    served: Served, bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, FakeRunner()) as server, channel(server.address) as made:
+            assert await ended(server, b"\xff" * 9) == grpc.StatusCode.INVALID_ARGUMENT
+            with pytest.raises(grpc.aio.AioRpcError):
+                await made.unary_unary("/wire.v1.Inference/Describe")(b"\xff" * 9)
+            await answers(server, served)
+
+    settle(run())
+    assert not [record for record in caplog.records if record.exc_info]

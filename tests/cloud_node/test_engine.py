@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ import pytest
 
 from cloud_node.engine import Engine, EngineSettings
 from cloud_node.sequence import Event, Finished, Sequence, TextDelta
+from cloud_node.tenants import ANYBODY, Tenant
 from tests.kit.clouds import SECRET, FakeRunner, request_of, settle, until
 from tests.kit.unobserved import Unobserved
 from wire.errors import BadInput, Cancelled, CleaveError, ModelFailed, Overloaded
@@ -18,9 +20,9 @@ from wire.errors import BadInput, Cancelled, CleaveError, ModelFailed, Overloade
 class Asked:
     """A sequence and what the engine says of it."""
 
-    def __init__(self, prompt: str) -> None:
+    def __init__(self, prompt: str, tenant: Tenant = ANYBODY) -> None:
         self.events: list[Event] = []
-        request = request_of(prompt)
+        request = request_of(prompt, tenant=tenant)
         self.sequence = Sequence(request, (memoryview(b""),), self.events.append)
 
     @property
@@ -42,8 +44,8 @@ async def running(runner: FakeRunner, max_queue: int = 8) -> AsyncIterator[Engin
         await engine.close()
 
 
-def submit(engine: Engine, *prompts: str) -> list[Asked]:
-    asked = [Asked(prompt) for prompt in prompts]
+def submit(engine: Engine, *prompts: str, tenant: Tenant = ANYBODY) -> list[Asked]:
+    asked = [Asked(prompt, tenant) for prompt in prompts]
     for one in asked:
         engine.submit(one.sequence)
     return asked
@@ -148,6 +150,62 @@ def test_full_queue_refuses_and_keeps_what_it_has(runner: FakeRunner) -> None:
             assert refused.value.retry_after_s
             runner.release.set()
             await until(lambda: second.end is not None)
+
+    settle(run())
+
+
+def test_flood_of_one_tenant_does_not_hold_up_another(runner: FakeRunner) -> None:
+    async def run() -> None:
+        async with running(runner, max_queue=32) as engine:
+            (first,) = submit(engine, "hold")
+            await until(lambda: first.text == "hold ")
+            flood = submit(engine, *["flood"] * 30, tenant=Tenant("flood"))
+            (calm,) = submit(engine, "calm", tenant=Tenant("calm"))
+            runner.release.set()
+            await until(lambda: all(one.end for one in (calm, *flood)))
+            # Before it, the one that is prepared with it and those that were prepared before it came.
+            assert runner.ran.index("calm") <= 2
+            assert len(runner.ran) == 32
+
+    settle(run())
+
+
+def test_tenant_that_fills_the_queue_makes_way_and_its_last_is_told_so(runner: FakeRunner) -> None:
+    async def run() -> None:
+        async with running(runner, max_queue=24) as engine:
+            (first,) = submit(engine, "hold")
+            await until(lambda: first.text == "hold ")
+            flood = submit(engine, *["flood"] * 24, tenant=Tenant("flood"))
+            (calm,) = submit(engine, "calm", tenant=Tenant("calm"))
+            assert isinstance(flood[-1].end, Overloaded)
+            assert not any(one.end for one in (*flood[:-1], calm))
+            runner.release.set()
+            await until(lambda: calm.end is not None and all(one.end for one in flood))
+            assert isinstance(calm.end, Finished)
+
+    settle(run())
+
+
+def test_sequence_that_has_become_too_late_in_the_queue_is_refused_and_never_prepared(
+    runner: FakeRunner,
+) -> None:
+    async def run() -> None:
+        async with running(runner) as engine:
+            (first,) = submit(engine, "hold")
+            await until(lambda: first.text == "hold ")
+            late = Asked("late")
+            late.sequence.deadline_at_s = time.monotonic() + 5.0
+            # So that nobody takes it up before the engine has become slow.
+            with engine._changed:
+                engine.submit(late.sequence)
+                engine.pace.prepare_s.value = 10.0
+                engine.pace.num_ended = 100
+            await until(lambda: late.end is not None)
+            assert isinstance(late.end, Overloaded)
+            runner.release.set()
+            (patient,) = submit(engine, "patient")
+            await until(lambda: patient.end is not None)
+            assert (runner.prepared, engine.num_open) == (["hold", "patient"], 0)
 
     settle(run())
 

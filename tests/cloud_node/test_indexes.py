@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cloud_node import indexes as indexes_module
 from cloud_node.indexes import DiskIndexes
+from cloud_node.tenants import Tenant
 from wire.errors import BadInput, Corrupt, IncompatibleBundle, TooLarge
 
 DIGEST, OTHER = "ab" * 32, "cd" * 32
@@ -55,6 +56,20 @@ def test_hits_are_the_nearest_in_order_with_their_cosine(indexes: DiskIndexes) -
 def test_more_hits_than_items_are_all_items(indexes: DiskIndexes) -> None:
     indexes.add("photos", DIGEST, names(3), vectors(3))
     assert len(nearest(indexes, vectors(1)[0], 1000)) == 3
+
+
+def test_indexes_of_a_cloud_that_asks_nobody_stay_when_it_begins_to_ask(
+    indexes: DiskIndexes, tmp_path: Path
+) -> None:
+    kept = vectors(2)
+    indexes.add("photos", DIGEST, ["before"], kept[:1])
+    assert (tmp_path / f"photos.{DIGEST[:16]}.items").is_file()
+    with pytest.raises(BadInput, match="no index 'photos'"):
+        indexes.search("photos", DIGEST, kept[0], 3, Tenant("acme"))
+    indexes.add("photos", DIGEST, ["acme's"], kept[1:], Tenant("acme"))
+    assert nearest(indexes, kept[0]) == ["before"]
+    found = indexes.search("photos", DIGEST, kept[0], 3, Tenant("acme"))
+    assert ([hit.item_id for hit in found.hits], found.num_items) == (["acme's"], 1)
 
 
 def test_item_that_is_added_again_is_replaced(indexes: DiskIndexes) -> None:
@@ -176,7 +191,7 @@ def test_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_bounds_are_checked_before_anything_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = DiskIndexes(tmp_path / "small", [DIGEST], max_items=5)
     made.add("photos", DIGEST, names(3), vectors(3))
-    with pytest.raises(TooLarge, match="hold 3 items, and 5"):
+    with pytest.raises(TooLarge, match="full: 5 items"):
         made.add("others", DIGEST, names(3), vectors(3))
     with pytest.raises(BadInput, match="of vectors of 16 numbers, and these have 8"):
         made.add("photos", DIGEST, ["wrong"], vectors(1, dim=8))

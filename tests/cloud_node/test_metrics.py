@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
+import subprocess
 import urllib.request
 from pathlib import Path
 from typing import get_args
@@ -11,14 +13,19 @@ from typing import get_args
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from cloud_node.callers import Callers
 from cloud_node.config import CloudConfig
-from cloud_node.metrics import Build, Metrics, Watch
+from cloud_node.metrics import Build, Metrics
+from cloud_node.quotas import Quotas
 from cloud_node.sequence import StepTimes
 from cloud_node.served import Served
+from cloud_node.tenant_metrics import watch_tenants
+from cloud_node.tenants import Tenant, TenantLimits
+from cloud_node.watched import Watch
 from edge_node.link import CloudLink
 from tests.kit.clouds import FakeRunner, cloud, num_left, settle, until
 from tests.kit.talking import opening, talk
-from wire.errors import BadInput
+from wire.errors import BadInput, LimitReached
 from wire.v1 import inference_pb2 as pb
 
 _DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -29,17 +36,43 @@ _BY_MODEL = {
 }  # fmt: skip
 
 
+class Door:
+    """Somebody came without credentials."""
+
+    certificate_expires_s = 1e9
+
+    def __init__(self) -> None:
+        self.callers = Callers(None)
+        self.callers.denied["nothing",] += 1
+
+
+def busy_quotas() -> Quotas:
+    """A tenant that has used, and reached, its limits."""
+    quotas, tenant = Quotas(), Tenant("acme", limits=TenantLimits(requests_per_s=1.0))
+    quotas.admit(tenant, 0.0)
+    with pytest.raises(LimitReached):
+        quotas.admit(tenant, 0.0)
+    return quotas
+
+
 def everything() -> Metrics:
     """Metrics in which every family has a sample."""
     metrics = Metrics(Build("0", "tiny", "cpu", "float32"))
     metrics.request_received()
     metrics.request_ended("done", "miss")
-    metrics.answered(StepTimes(0.1, 0.2, 0.3, 0.4, 0.5, 1.5), 7, 6, 0.9)
+    metrics.answered(StepTimes(0.1, 0.2, 0.3, 0.4, 0.5, 1.5, 0.01), 7, 6, 0.9)
     metrics.tail_batch(3, 0.25)
     metrics.prefill_chunk(5, 0.125, 2)
     metrics.decode_step(4, 0.002)
     metrics.bytes_received(1000)
     metrics.bytes_sent(10)
+    watch_tenants(metrics, busy_quotas(), Door())
+    metrics.request_refused("overloaded")
+    metrics.request_resumed(is_found=True)
+    metrics.request_resumed(is_found=False)
+    metrics.stream_ended("ok")
+    metrics.go_away_said()
+    metrics.loop_lag(0.003)
     for name in get_args(Watch):
         if name in _BY_STORE:
             metrics.watch(name, lambda: {("memory",): 1})
@@ -59,10 +92,16 @@ def samples(metrics: Metrics | str) -> dict[str, float]:
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
 
+def at_rest(exposition: str) -> dict[str, float]:
+    """Those samples that stay where nobody asks anything."""
+    moving = ("process_", "cleave_loop_lag")
+    return {name: value for name, value in samples(exposition).items() if not name.startswith(moving)}
+
+
 def documented() -> dict[str, tuple[str, str, set[str]]]:
     """Name to type, unit and labels."""
     rows = re.findall(
-        r"^\| `(cleave_\w+)` \| (\w+) \| ([\w-]*) ?\| ([^|]*)\|", _DOCS.read_text(), re.MULTILINE
+        r"^\| `((?:cleave|process)_\w+)` \| (\w+) \| ([\w-]*) ?\| ([^|]*)\|", _DOCS.read_text(), re.MULTILINE
     )
     return {name: (kind, unit, set(re.findall(r"`(\w+)`", labels))) for name, kind, unit, labels in rows}
 
@@ -74,6 +113,17 @@ def test_every_exported_name_is_documented_and_every_documented_one_exported() -
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         exported[name] = (family.type, labels)
     assert exported == {name: (kind, labels) for name, (kind, _, labels) in documented().items()}
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="Prometheus' own tool is not installed")
+def test_prometheus_own_tool_finds_nothing_to_say_of_the_exposition() -> None:
+    def check(exposition: str) -> tuple[int, str]:
+        command = ["promtool", "check", "metrics"]
+        ended = subprocess.run(command, input=exposition, capture_output=True, text=True, timeout=30)
+        return ended.returncode, ended.stdout + ended.stderr
+
+    assert check(everything().exposition()) == (0, "")
+    assert check("# TYPE cleave_things counter\ncleave_things 1\n")[0] != 0, "it finds nothing at all"
 
 
 def test_names_hold_their_unit_and_counters_end_in_total() -> None:
@@ -91,6 +141,13 @@ def test_every_call_is_counted() -> None:
         'cleave_requests_ended_total{cache="miss",outcome="done"}': 1,
         "cleave_answer_prompt_tokens_total": 7,
         "cleave_answer_tokens_total": 6,
+        'cleave_requests_refused_total{reason="overloaded"}': 1,
+        'cleave_requests_resumed_total{outcome="found"}': 1,
+        'cleave_requests_resumed_total{outcome="forgotten"}': 1,
+        'cleave_streams_ended_total{outcome="ok"}': 1,
+        "cleave_go_aways_total": 1,
+        "cleave_loop_lag_seconds_sum": 0.003,
+        'cleave_request_step_seconds_sum{step="cache"}': 0.01,
         'cleave_request_step_seconds_sum{step="queue"}': 0.1,
         'cleave_request_step_seconds_sum{step="decode_payload"}': 0.2,
         'cleave_request_step_seconds_sum{step="tail"}': 0.3,
@@ -147,11 +204,12 @@ def test_call_and_http_give_the_same_and_end_with_the_server(served: Served, bun
     async def run() -> None:
         async with cloud(served, bundle, FakeRunner(), metrics_listen="127.0.0.1:0", num_slots=3) as server:
             link = CloudLink(server.address)
-            called = samples(await link.metrics())
+            said = await link.metrics()
+            called = samples(said)
             await link.close()
             assert server.metrics_address.startswith("127.0.0.1:")
             scraped = await asyncio.to_thread(_get, f"http://{server.metrics_address}/metrics")
-            assert samples(scraped) == called
+            assert at_rest(scraped) == at_rest(said)
             assert called['cleave_slots{model="tiny"}'] == 3
             assert called['cleave_slots_used{model="tiny"}'] == 0
             assert called['cleave_cache_entries{store="memory"}'] == 0

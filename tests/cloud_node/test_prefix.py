@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cloud_node.prefix import PrefixKey, PrefixStore, prefix_key
 from cloud_node.prompt import chunk_cuts
 from cloud_node.runner import ModelRunner
 from cloud_node.serving import serve
+from cloud_node.tenants import Tenant
 from splitmodel.loading import load
 from splitmodel.recording import PrefillCall
 from tests.cloud_node.questions import Question
@@ -39,6 +41,15 @@ def call_of(
 def key_of(call: PrefillCall) -> PrefixKey | None:
     embedded = torch.from_numpy(call.input_ids).float()[None, :, None].repeat(1, 1, 2)
     return prefix_key(call, embedded, chunk_cuts(call.masks))
+
+
+def test_a_prompt_is_shared_within_one_tenant_only() -> None:
+    call = call_of(IDS)
+    embedded = torch.from_numpy(call.input_ids).float()[None, :, None].repeat(1, 1, 2)
+    keys = {
+        prefix_key(call, embedded, chunk_cuts(call.masks), tenant) for tenant in ("", "acme", "other", "acme")
+    }
+    assert len(keys) == 3
 
 
 def rows_of(call: PrefillCall, num_bytes: int = 0) -> list[Tensor]:
@@ -228,6 +239,18 @@ def test_other_picture_or_other_codec_reuses_nothing(reusing: ModelRunner, other
     asked = run_alone(reusing, other.ask(reusing))
     assert asked.sequence.num_reused == 0
     assert asked.token_ids == fresh(reusing, other).token_ids
+
+
+@pytest.mark.slow
+def test_the_same_question_of_another_tenant_reuses_nothing(reusing: ModelRunner) -> None:
+    """A prompt that is read sooner would tell that somebody asked about the picture before."""
+    asked = []
+    for tenant in ("acme", "other", "acme"):
+        one = Question(0, "what?").ask(reusing)
+        one.sequence.request = replace(one.sequence.request, tenant=Tenant(tenant))
+        asked.append(run_alone(reusing, one))
+    assert [one.sequence.num_reused > 0 for one in asked] == [False, False, True]
+    assert reusing.prefixes.num_hits == 1
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_node.scheduler import Scheduler, chunk_stop
+from cloud_node.tenants import ANYBODY, Tenant
 
 PRIORITY_S = 5.0
 MOST_S = 9 * PRIORITY_S
@@ -26,6 +27,7 @@ class Item:
     span: int = 1  # tokens between two cuts
     num_prefilled: int = 0
     num_generated: int = 0
+    tenant: Tenant = ANYBODY
 
     @property
     def virtual_arrival_s(self) -> float:
@@ -64,7 +66,7 @@ class Simulation:
                 scheduler.remove(item)
         budget = scheduler.chunk_tokens
         while budget > 0:
-            first = scheduler.waiting[0] if scheduler.waiting else None
+            first = scheduler._queue.first()
             if (admitted := scheduler.admit()) is not None:
                 assert isinstance(admitted, Item)
                 assert admitted is first, "the first was passed over"
@@ -213,6 +215,17 @@ def test_tokens_are_kept_within_their_bound_but_for_one_that_is_alone() -> None:
     assert scheduler.admit() is None
     scheduler.remove(big)
     assert scheduler.admit() is small
+
+
+def test_tenants_take_turns_for_the_rows_whoever_came_first() -> None:
+    simulation = Simulation(Scheduler(1, 0, 64))
+    for at in range(10):
+        simulation.add(Item(float(at), tenant=Tenant("flood")))
+    calm = Item(100.0, tenant=Tenant("calm"))
+    simulation.add(calm)
+    for _ in range(8):
+        simulation.step()
+    assert calm in simulation.admitted[:2]
 
 
 def test_nobody_is_admitted_while_another_is_read_or_without_a_row() -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from cloud_node.cache import Cache
 from cloud_node.flights import Flights
 from cloud_node.host import Host, Hosted
+from cloud_node.request import Request
 from cloud_node.requests import OpenRequests
 from cloud_node.sequence import Finished, FinishReason, Sequence, StepTimes, TextDelta
 from cloud_node.served import Bounds, Served
@@ -23,6 +24,8 @@ class SteppedEngine:
 
     def __init__(self) -> None:
         self.sequences: list[Sequence] = []
+
+    def check(self, request: Request) -> None: ...
 
     def submit(self, sequence: Sequence) -> None:
         self.sequences.append(sequence)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import venv
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.kit.commands import cleave
+from tests.kit.dockerfiles import build
 
 pytestmark = pytest.mark.slow
 
@@ -40,17 +39,16 @@ def test_asking_imports_nothing_that_only_the_cloud_needs(
 
 
 @pytest.mark.timeout(600)
-def test_installation_of_the_edge_extra_alone_asks_a_cloud(
+def test_edge_image_made_by_its_steps_has_no_torch_and_asks_a_cloud(
     cloud: str, tmp_path: Path, pictures: list[Path], whole_answer: Callable[[Path, str, int], str]
 ) -> None:
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*install, "-c", "constraints.txt", f"{ROOT}[edge]"], check=True, cwd=ROOT, timeout=500)
-    for name in ("torch", "transformers"):
-        command = [python, "-c", f"import {name}"]
-        assert b"ModuleNotFoundError" in subprocess.run(command, capture_output=True, cwd=tmp_path).stderr
-    asked = ("ask", "what colour?", "--cloud", cloud, "--image", pictures[0], "--split", 6, "--codec", "raw")
-    result = cleave(*asked, "--max-tokens", 8, "--json", cache=tmp_path, python=python, folder=tmp_path)
-    assert result.code == 0, result.err
-    assert json.loads(result.out)["text"] == whole_answer(pictures[0], "what colour?", 8)
+    """The steps install the edge's dependencies alone, into an environment of its own."""
+    image = build(ROOT / "deploy" / "images" / "edge.Dockerfile", ROOT, tmp_path)
+    assert image.copied == ["/opt/cleave"]
+    assert image.lacks("torch", "transformers", "cloud_node", "pip")
+    asked = ("cleave", "ask", "what colour?", "--image", pictures[0], "--split", 6, "--codec", "raw")
+    result = image.run(*asked, "--max-tokens", 8, "--json", CLEAVE_CLOUD=cloud)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["text"] == whole_answer(pictures[0], "what colour?", 8)
+    healthy = image.run(*image.command("HEALTHCHECK"), CLEAVE_CLOUD=cloud)
+    assert (healthy.returncode, healthy.stdout) == (0, "ready\n"), healthy.stderr

@@ -60,7 +60,9 @@ def test_sigterm_lets_accepted_requests_end_refuses_a_new_one_and_exits_with_0(
 
         threads = [threading.Thread(target=ask) for _ in range(8)]
         with grpc.insecure_channel(address) as channel:
-            health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            health = health_pb2_grpc.HealthStub(channel).Watch(
+                health_pb2.HealthCheckRequest(service="wire.v1.Inference")
+            )
             assert next(health).status == health_pb2.HealthCheckResponse.SERVING
             for thread in threads:
                 thread.start()

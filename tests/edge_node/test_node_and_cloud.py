@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,13 +16,11 @@ from tests.kit.clouds import (
     FakeRunner,
     cloud_thread,
     limits,
-    served_from,
     until,
 )
 from tests.kit.pictures import textured
 from wire.errors import (
     BadInput,
-    IncompatibleBundle,
     Overloaded,
     TooLarge,
     Unavailable,
@@ -137,31 +133,3 @@ def test_describing_needs_no_stream_and_no_bundle(node: CloudThread, tmp_path: P
     with EdgeNode(node.address, bundles=tmp_path) as edge:
         assert edge.describe().models[0].name == "tiny"
     assert list(tmp_path.iterdir()) == []
-
-
-def test_cloud_with_another_bundle_is_an_error_once_and_then_served_from_the_new_one(
-    tmp_path: Path, tiny_bundle: Path, served: Served, rewritten: Callable[[Path], Path]
-) -> None:
-    with cloud_thread(served, tiny_bundle, FakeRunner()) as node:
-        address = node.address
-        edge = EdgeNode(address, bundles=tmp_path / "edge")
-        assert edge.ask("hi", PICTURE).text() == "hi "
-    other = rewritten(tiny_bundle)
-    with cloud_thread(served_from(other), other, FakeRunner(), listen=address):
-        with pytest.raises(IncompatibleBundle):
-            edge.ask("again", PICTURE).text()
-        assert edge.ask("again", PICTURE).text() == "again "
-    edge.close()
-
-
-@pytest.fixture
-def rewritten(tmp_path: Path) -> Callable[[Path], Path]:
-    """The same bundle with another digest."""
-
-    def copy(bundle: Path) -> Path:
-        folder = shutil.copytree(bundle, tmp_path / "other")
-        manifest = folder / "manifest.json"
-        manifest.write_bytes(manifest.read_bytes() + b"\n")
-        return folder
-
-    return copy

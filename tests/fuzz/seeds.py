@@ -25,6 +25,7 @@ from tests.wire.samples import CONTENTS, PREPROCESSING, make_manifest
 from wire.chunks import split
 from wire.codecs import all_codecs, find_codec
 from wire.manifest import dump_manifest
+from wire.signature import Signature, dump_signatures, key_id
 from wire.sizes import SoundSize, TextSize, size_to_wire
 from wire.v1 import inference_pb2 as pb
 
@@ -142,6 +143,8 @@ def _golden() -> Iterator[Seed]:
                 yield "headers", data
     for path in sorted(HERE.glob("manifest.*.json")):
         yield "manifest", path.read_bytes()
+    ours = key_id(bytes(range(32)))
+    yield "signature", dump_signatures([Signature(ours, bytes(64)), Signature("0" * 16, bytes(range(64)))])
 
 
 def _downs() -> Iterator[Seed]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, cast
 
 from tests.fuzz.target import MIB, Run, Target
-from wire.errors import CleaveError
+from wire.errors import CleaveError, Denied
 
 
 def _payload() -> Run:
@@ -132,6 +132,25 @@ def _edited_manifest() -> Run:
     return run
 
 
+def _signature() -> Run:
+    """A manifest.sig is read, written and read again; and no change of it is signed by a key that did not sign it."""
+    from edge_node.trust import BundleTrust, Offered, PublicKey, decide
+    from wire.signature import dump_signatures, load_signatures
+
+    trust = BundleTrust(keys=(PublicKey(bytes(range(32))),))
+
+    def run(data: bytes) -> None:
+        signatures = load_signatures(data)
+        assert load_signatures(dump_signatures(signatures)) == signatures
+        try:
+            decide(trust, Offered("c:1", "tiny", "ab" * 32), [], data)
+        except Denied:
+            return
+        raise AssertionError("a signature holds that nobody made")
+
+    return run
+
+
 def _make_fit(manifest: Any) -> None:
     """Whatever cannot be made to fit stays as it is."""
     import msgspec
@@ -207,6 +226,7 @@ WIRE_TARGETS = {
     "sounds": Target("a FLAC or Opus file", _sounds, memory_bytes=1536 * MIB, seconds=20),
     "manifest": Target("a bundle's manifest.json", _manifest, max_input_bytes=8192),
     "edited_manifest": Target("a manifest.json that is nearly right", _edited_manifest, max_input_bytes=31),
+    "signature": Target("a bundle's manifest.sig", _signature, max_input_bytes=4096),
     "failed": Target("a Failed, also in a trailer", _failed),
     "headers": Target("an Input's tensor headers", _headers),
 }

@@ -18,6 +18,7 @@ from cloud_node.config import CloudConfig
 from cloud_node.engine import Engine
 from cloud_node.flights import Flights
 from cloud_node.inputs import RequestInput
+from cloud_node.outside import Outside
 from cloud_node.request import Request
 from cloud_node.sequence import Embeddings, Sequence, TextDelta
 from cloud_node.served import Served
@@ -188,18 +189,22 @@ def limits(**changes: Any) -> Limits:
 
 
 @contextlib.asynccontextmanager
-async def cloud(served: Served, bundle: Path, runner: Runner, **settings: Any) -> AsyncIterator[CloudServer]:
+async def cloud(
+    served: Served, bundle: Path, runner: Runner, outside: Outside | None = None, **settings: Any
+) -> AsyncIterator[CloudServer]:
     """A cloud node on a free port of loopback, one sequence at a time unless told otherwise, in this loop."""
-    async with cloud_of([Ready(served, runner, bundle)], **settings) as server:
+    async with cloud_of([Ready(served, runner, bundle)], outside, **settings) as server:
         yield server
 
 
 @contextlib.asynccontextmanager
-async def cloud_of(models: Values[Ready], **settings: Any) -> AsyncIterator[CloudServer]:
+async def cloud_of(
+    models: Values[Ready], outside: Outside | None = None, **settings: Any
+) -> AsyncIterator[CloudServer]:
     """The same, of several models."""
     given: dict[str, Any] = {"listen": "127.0.0.1:0", "num_slots": 1, "tell_every_s": 0, **settings}
     config = CloudConfig(**given)
-    server = CloudServer(config, models)
+    server = CloudServer(config, models, outside)
     await server.start()
     try:
         yield server
@@ -250,10 +255,17 @@ def flights_of(server: CloudServer) -> Flights:
 
 @contextlib.contextmanager
 def cloud_thread(served: Served, bundle: Path, runner: Runner, **settings: Any) -> Iterator[CloudThread]:
+    with cloud_thread_of([Ready(served, runner, bundle)], **settings) as node:
+        yield node
+
+
+@contextlib.contextmanager
+def cloud_thread_of(models: Values[Ready], **settings: Any) -> Iterator[CloudThread]:
+    """The same, of several models."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="cloud", daemon=True)
     thread.start()
-    context = cloud(served, bundle, runner, **settings)
+    context = cloud_of(models, **settings)
     node: CloudThread | None = None
     try:
         enter = asyncio.run_coroutine_threadsafe(context.__aenter__(), loop)

@@ -1,0 +1,94 @@
+"""The way in: the port and its TLS, who may call, and the files behind both, watched while the cloud listens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from cloud_node.callers import Callers
+from cloud_node.guard import Guard
+from cloud_node.identity import Identity
+from cloud_node.reloading import Reloaded, keep_fresh, read_file
+from cloud_node.tokens import MAX_FILE_BYTES, TenantTable, parse_tokens
+from cloud_node.transport import open_port, watch_certificates
+from wire.addresses import is_loopback
+from wire.errors import BadInput
+
+_log = logging.getLogger(__name__)
+
+# Strangers may connect before anybody asks who they are: who says nothing is let go, and so is who calls nothing.
+HANDSHAKE_S = 10.0
+CONNECTION_IDLE_S = 300.0
+
+
+class Entrance:
+    """Of one server. Files are read when it is made: a cloud that nobody could call does not start."""
+
+    def __init__(self, identity: Identity) -> None:
+        """Raises BadInput where a file cannot be used."""
+        self._identity = identity
+        self.certificates = watch_certificates(identity)
+        self.tokens = watch_tokens(identity)
+        tokens = self.tokens
+        self.callers = Callers(None if tokens is None else lambda: tokens.value)
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def interceptors(self) -> list[Guard]:
+        return [Guard(self.callers)] if self._identity.asks else []
+
+    @property
+    def options(self) -> list[tuple[str, int]]:
+        """The server's, for connections that nobody has vouched for."""
+        return [
+            ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_S * 1000)),
+            ("grpc.max_connection_idle_ms", int(CONNECTION_IDLE_S * 1000)),
+        ]
+
+    @property
+    def certificate_expires_s(self) -> float | None:
+        """Unix time; None without TLS."""
+        return None if self.certificates is None else self.certificates.value.expires_s
+
+    def open(self, server: Any, listen: str) -> int:
+        """Listens, and from now on looks for new tokens and certificates; returns the port."""
+        asks_for_certificates = self._identity.client_ca is not None
+        port = open_port(server, listen, self.certificates, asks=asks_for_certificates)
+        if watched := [value for value in (self.certificates, self.tokens) if value is not None]:
+            self._watching = asyncio.create_task(keep_fresh(watched))
+        _log.info("%s", self._protection(listen))
+        return port
+
+    async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+            self._watching = None
+
+    def _protection(self, listen: str) -> str:
+        tls = "TLS" if self._identity.has_tls else "no TLS"
+        if self._identity.asks:
+            asked = [
+                "a certificate" if self._identity.client_ca else "",
+                "a token" if self._identity.tokens else "",
+            ]
+            return f"{tls}; callers show {' and '.join(filter(None, asked))}"
+        if is_loopback(listen):
+            return f"{tls}; nobody is asked who they are, so this listens on loopback only (--tokens, --client-ca)"
+        return f"{tls}; nobody is asked who they are, and the network is trusted to keep strangers out"
+
+
+def watch_tokens(identity: Identity) -> Reloaded[TenantTable] | None:
+    """None where tokens are not asked for; raises BadInput where the file cannot be used."""
+    if (path := identity.tokens) is None:
+        return None
+
+    def read() -> TenantTable:
+        data = read_file(path, "the tokens", MAX_FILE_BYTES)
+        try:
+            return parse_tokens(data.decode())
+        except (BadInput, UnicodeDecodeError) as error:
+            raise BadInput(f"{path}: {error}") from error
+
+    return Reloaded([path], read)

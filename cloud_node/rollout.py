@@ -1,0 +1,134 @@
+"""A staged rollout: which share of the edges is told of a model's next bundle. Its file may change while it is served.
+
+Why it is so: docs/decisions/0017-rollout.md.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from wire.errors import BadInput
+
+_log = logging.getLogger(__name__)
+
+MAX_FILE_BYTES = 64 << 10
+EVERYBODY = "*"
+
+
+def is_told_of_next(edge_id: str, model: str, share: float) -> bool:
+    """Whether this edge is among the share (0 to 1) that is told of the model's next bundle.
+
+    An edge stays where it is while the share grows, and the shares of two models are of different edges. One that does
+    not say who it is belongs to the last.
+    """
+    if not edge_id:
+        return share >= 1
+    digest = sha256(f"cleave rollout 1\0{model}\0{edge_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2.0**64
+
+
+def parse_share(text: str) -> float:
+    """ "10%", "0.1%" or a number from 0 to 1 that is written with a point; raises BadInput."""
+    number = text.strip()
+    is_percent = number.endswith("%")
+    try:
+        share = float(number.removesuffix("%")) / (100 if is_percent else 1)
+    except ValueError:
+        share = -1.0
+    # "10" would be 10 % to one and a thousand to another.
+    if not 0 <= share <= 1 or not (is_percent or "." in number or number in ("0", "1")):
+        raise BadInput(f"{text[:40]!r} is no share of a rollout; give 0% to 100%, such as 10%")
+    return share
+
+
+def parse_shares(text: str) -> dict[str, float]:
+    """Shares by the model's name, "*" for all others, one per line as "NAME SHARE" or "SHARE"; raises BadInput.
+
+    What follows a # is a comment.
+    """
+    shares: dict[str, float] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        said = line.partition("#")[0].strip()
+        if not said:
+            continue
+        name, _, share = said.rpartition(" ")
+        name = name.strip() or EVERYBODY
+        if name in shares:
+            raise BadInput(f"line {number} gives a second share for {name[:80]!r}; give one")
+        shares[name] = parse_share(share)
+    return shares
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutConfig:
+    """One share for all models, or a file that is read again when it changes; neither: all edges get the first one."""
+
+    share: float | None = None
+    file: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.share is not None and self.file is not None:
+            raise BadInput("a rollout goes by --rollout or by --rollout-file, and both were given")
+        if self.share is not None and not 0 <= self.share <= 1:
+            raise BadInput(f"the share of a rollout is {self.share:g}, and it must be from 0 to 1")
+
+    @property
+    def is_on(self) -> bool:
+        return self.share is not None or self.file is not None
+
+
+class Rollout:
+    """The shares by now. A file that cannot be read, or says nonsense, changes nothing but the log."""
+
+    def __init__(self, config: RolloutConfig) -> None:
+        """Raises BadInput where the file is wrong from the start."""
+        self._file = config.file
+        self._shares = {EVERYBODY: config.share or 0.0}
+        self._state: tuple[int, int, int] | None = None
+        if self._file is not None:
+            self._state = _state(self._file)
+            self._shares = _read(self._file)
+
+    def share_of(self, model: str) -> float:
+        """0 to 1. Looks whether the file has changed: some microseconds."""
+        if self._file is not None:
+            self._refresh(self._file)
+        return self._shares.get(model, self._shares.get(EVERYBODY, 0.0))
+
+    def _refresh(self, file: Path) -> None:
+        state = _state(file)
+        if state == self._state:
+            return
+        self._state = state  # whatever it says: nonsense is told of once, and not at every look
+        try:
+            self._shares = _read(file)
+        except BadInput as error:
+            _log.error("the rollout stays as it was: %s", error)
+            return
+        said = ", ".join(f"{100 * share:g} % of {name}" for name, share in self._shares.items())
+        _log.warning("the rollout is %s now", said or "at an end: every edge gets the first bundle")
+
+
+def _state(file: Path) -> tuple[int, int, int] | None:
+    """Another one after every change, of a file that is replaced as well as of one that is written to."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def _read(file: Path) -> dict[str, float]:
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise BadInput(f"{file} has more than {MAX_FILE_BYTES:,} bytes")
+        return parse_shares(data.decode())
+    except OSError as error:
+        raise BadInput(f"cannot read the rollout file {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"the rollout file {file} is not UTF-8") from error
