@@ -58,7 +58,7 @@ BAD_INPUT_FIELDS: list[dict[str, Any]] = [
 
 
 class Protocol(RuleBasedStateMachine):
-    """One edge that keeps no rule. The test sets what all of its lives share: gRPC binds itself to every loop for ever."""
+    """One edge that keeps no rule. The test sets what all its lives share: gRPC binds itself to each loop for ever."""
 
     loop: asyncio.AbstractEventLoop
     node: CloudThread

@@ -106,7 +106,30 @@ def _cached() -> Run:
     return run
 
 
+def _caller() -> Run:
+    """Headers of a call, a name and a value by turns, and the names of a certificate."""
+    from cloud_node.callers import Callers
+    from cloud_node.tokens import parse_tokens
+    from tests.fuzz.framing import frames
+    from tests.fuzz.served import TOKENS
+
+    table = parse_tokens(TOKENS)
+    by_token, by_certificate = Callers(lambda: table, lambda: 0.0), Callers(None)
+
+    def run(data: bytes) -> None:
+        texts = list(frames(data))
+        names = [text.decode("latin-1") for text in texts[::2]]
+        metadata = [(name, value) for name, value in zip(names, texts[1::2], strict=False)]
+        if data[:1] == b"\0":
+            by_certificate.identify([], {"x509_common_name": texts[:1], "peer_dns": texts[1:]})
+        else:
+            assert by_token.identify(metadata, {}).tenant().name == "garden"
+
+    return run
+
+
 CLOUD_TARGETS = {
+    "caller": Target("who calls, as metadata and certificate say", _caller),
     "open": Target("an Open, to a model of each shape", _open, memory_bytes=64 * MIB),
     "up": Target("the messages of a stream, from Hello on", _up, max_input_bytes=8192, memory_bytes=96 * MIB),
     "cached": Target("a value from a cache that others write", _cached, errors=()),

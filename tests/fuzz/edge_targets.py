@@ -155,6 +155,7 @@ def _describe() -> Run:
     from edge_node.arms import Wish, choose_arm
     from edge_node.given import GivenPicture
     from edge_node.models import Models
+    from edge_node.trust import BundleTrust
     from tests.fuzz.served import DIGEST, manifest_of
     from tests.kit.pictures import encoded, textured
     from wire.v1 import inference_pb2 as pb
@@ -163,6 +164,8 @@ def _describe() -> Run:
     picture = encoded(textured(640, 480), "JPEG", quality=1)
 
     class Store:
+        folder = Path("/none")
+
         async def open(self, digest: str, fetch: object) -> Any:
             from edge_node.bundle_store import StoredBundle
 
@@ -178,7 +181,9 @@ def _describe() -> Run:
             return self._reply
 
     async def use(reply: pb.DescribeReply) -> None:
-        served = await Models(cast(Any, Store())).get(None, cast(Any, Cloud(reply)))
+        models = Models(cast(Any, Store()), trust=BundleTrust(pins=False))
+        served = await models.get(None, cast(Any, Cloud(reply)))
+        assert served.model.name.isprintable()
         for split in (None, 0, 1, 2):
             choose_arm(served.model, manifest, GivenPicture(picture), Wish(split))
 
@@ -257,7 +262,22 @@ def _tokenizer() -> Run:
     return run
 
 
+def _signature() -> Run:
+    """A bundle's manifest.sig, against a key."""
+    from edge_node.trust import BundleTrust, Offered, decide, read_public_key
+    from tests.fuzz.served import DIGEST, PUBLIC_KEY
+
+    trust = BundleTrust(keys=(read_public_key(PUBLIC_KEY),))
+    offered = Offered("host:1", "sample/tiny", DIGEST)
+
+    def run(data: bytes) -> None:
+        decide(trust, offered, (), data)
+
+    return run
+
+
 EDGE_TARGETS = {
+    "signature": Target("a bundle's manifest.sig", _signature),
     "down": Target("what comes down a stream", _down, max_input_bytes=8192),
     "parts": Target("the parts of a bundle's files", _parts, max_input_bytes=8192),
     "describe": Target("a DescribeReply", _describe, max_input_bytes=8192),

@@ -16,7 +16,7 @@ import numpy as np
 from cloud_node.cache import Answer, Features, _Claim
 from cloud_node.sequence import FinishReason
 from tests.fuzz.framing import framed
-from tests.fuzz.served import BOUNDS, all_served, manifest_of, recipes, served_of
+from tests.fuzz.served import BOUNDS, SIGNATURE, TOKEN, all_served, manifest_of, recipes, served_of
 from tests.golden.wire.make import CODECS, HERE, MESSAGES
 from tests.kit.pictures import encoded, textured
 from tests.kit.sounds import made_sound, sound_file
@@ -44,6 +44,7 @@ def seeds() -> Iterator[Seed]:
     yield from _golden()
     yield from _downs()
     yield from _bundles()
+    yield from _callers()
 
 
 def _payloads() -> Iterator[Seed]:
@@ -189,6 +190,14 @@ def _bundles() -> Iterator[Seed]:
         yield "edited_recipe", bytes([number])
     yield "edited_manifest", b"\1"
     yield "tokenizer", _tokenizer()
+
+
+def _callers() -> Iterator[Seed]:
+    header = [b"authorization", f"Bearer {TOKEN}".encode()]
+    yield "caller", framed(header)
+    yield "caller", framed([b"user-agent", b"x", *header])
+    yield "caller", framed([b"", b"garden", b"shed.example"])
+    yield "signature", SIGNATURE
 
 
 def _tokenizer() -> bytes:
