@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import selectors
 import subprocess
 import sys
@@ -33,6 +34,10 @@ class CloudProcess:
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) * 1024
 
+    def num_files(self) -> int:
+        """Its open descriptors (proc(5))."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
 
 @contextlib.contextmanager
 def cloud(
@@ -43,7 +48,7 @@ def cloud(
     profiled_rows: Sequence[int] = (),
     **config: Any,
 ) -> Iterator[CloudProcess]:
-    """Serves a subject; `config` are fields of CloudConfig.
+    """Serves a subject; `config` are fields of CloudConfig, `redis` as a URL.
 
     When it ends, it writes each request's token ids to `tokens`, and to `profile` where the time of steps with as
     many rows as one of `profiled_rows` went (bench/profiling.py).
@@ -57,7 +62,14 @@ def cloud(
         "rows": list(profiled_rows),
         "config": config,
     }
-    command = [sys.executable, "-m", "bench.programs.cloud", json.dumps(told)]
+    with listening("bench.programs.cloud", json.dumps(told)) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def listening(module: str, *arguments: str) -> Iterator[CloudProcess]:
+    """A program of bench/programs that says where it listens; ended at the end."""
+    command = [sys.executable, "-m", module, *arguments]
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         try:

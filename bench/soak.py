@@ -1,36 +1,46 @@
-"""A thousand requests of all kinds, some of them cancelled: every answer as alone, memory flat, nothing left behind."""
+"""Ten thousand requests of all kinds, some cancelled, some hostile, Redis restarted under them: every answer as alone,
+none lost, memory and descriptors flat, nothing left behind."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 from bench.clouds import CloudProcess, cloud
+from bench.hostile import hostile_messages, say_hostile
 from bench.load import Job, JobMaker, Outcome, ask, closed_loop, edges, in_turn
 from bench.readings import Line, Metrics, fit_line, read_metrics
+from bench.redis_server import RedisServer
 from bench.report import Bar, Result, Table
 from bench.subjects import NUM_THREADS, Subject, make_subject
 from cleave.terminal import Report
 from edge_node.link import CloudLink
 from training.evaluate import Sample, held_out_samples
+from wire.v1 import inference_pb2_grpc as pb_grpc
 
-MAX_KB_PER_REQUEST = 20.0
-NUM_EDGES = 16
-_FULL, _QUICK = 1000, 100
-_NUM_WARM = 32  # requests before the first that counts: what is allocated once is none of a request's
-_CANCELLED = 0.05
+MAX_KB_PER_REQUEST = 2.0
+MAX_FILES_PER_1000 = 0.5
+NUM_EDGES = 32
+_FULL, _QUICK = 10_000, 200
+_NUM_WARM = 64  # requests before the first that counts: what is allocated once is none of a request's
+_CANCELLED = _HOSTILE = 0.01
+_RESTARTS = (0.35, 0.7)  # of Redis, after so much of the requests; it is away for a while
+_AWAY_S = 2.0
 _NUM_PICTURES = 60  # each at two arms, with four questions
-_DISTINCT = 0.8  # requests to draw from, with repetition, per request
+_MAX_DISTINCT = 1200  # requests to draw from, with repetition
 _CODECS = ("raw", "int8:token+zstd", "fp16")
-_CACHE_BYTES, _PREFIX_BYTES = 1 << 20, 8 << 20  # small, so that they are full soon, and then evict
+_REDIS_MB, _PREFIX_BYTES = 3, 8 << 20  # small, so that they are full soon, and then evict
 _GAUGES = (
     "cleave_requests_open", "cleave_requests_queued", "cleave_slots_used", "cleave_sequences_decoding",
     "cleave_sequences_prefilling",
@@ -42,7 +52,10 @@ class Soak:
     """What the run showed."""
 
     outcomes: list[tuple[int, Outcome]] = field(default_factory=list)  # with the question's number
+    hostile: Counter[str] = field(default_factory=Counter)  # how they ended
     resident: list[tuple[int, int]] = field(default_factory=list)  # requests ended, bytes
+    files: list[tuple[int, int]] = field(default_factory=list)  # requests ended, descriptors
+    num_restarts: int = 0
     seconds: float = 0.0
     before: Metrics = field(default_factory=dict)
     after: Metrics = field(default_factory=dict)
@@ -55,23 +68,26 @@ def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
         subject = make_subject("default", Path(folder))
         maker = JobMaker(subject.bundle)
         samples = list(held_out_samples(_NUM_WARM + 4 * _NUM_PICTURES))
-        jobs = _jobs(maker, samples[_NUM_WARM:], round(_DISTINCT * count), draw)
+        jobs = _jobs(maker, samples[_NUM_WARM:], min(_MAX_DISTINCT, count), draw)
         warm = _jobs(maker, samples[:_NUM_WARM], _NUM_WARM, draw)
         plan = [draw.randrange(len(jobs)) for _ in range(count)]
         expected = _alone(subject, jobs, sorted(set(plan)), progress)
         leave_s = _leaving(plan, expected, draw)
-        settings: dict[str, Any] = {
-            "num_slots": NUM_EDGES // 2, "cache_bytes": _CACHE_BYTES, "prefix_bytes": _PREFIX_BYTES,
-        }  # fmt: skip
-        with cloud(subject, **settings) as node:
-            soak = asyncio.run(_soak(node, warm, jobs, plan, leave_s, draw, progress))
-    line = fit_line([(n, size / 1e3) for n, size in soak.resident if n >= count / 2])
+        with RedisServer(_REDIS_MB) as redis:
+            settings: dict[str, Any] = {
+                "num_slots": NUM_EDGES // 4, "max_queue": 4 * NUM_EDGES, "prefix_bytes": _PREFIX_BYTES,
+                "redis": redis.url,
+            }  # fmt: skip
+            with cloud(subject, **settings) as node:
+                soak = asyncio.run(_soak(node, redis, warm, jobs, plan, leave_s, draw, progress))
     told = {
         "quick": quick, "requests": count, "distinct": len(set(plan)), "edges": NUM_EDGES, "cancelled": _CANCELLED,
-        "codecs": _CODECS, "torch_threads": NUM_THREADS["default"], "warm_requests": _NUM_WARM, "cloud": settings,
+        "hostile": _HOSTILE, "redis_restarts_after": _RESTARTS, "redis_away_s": _AWAY_S, "redis_mb": _REDIS_MB,
+        "redis": redis.name, "codecs": _CODECS, "torch_threads": NUM_THREADS["default"], "warm_requests": _NUM_WARM,
+        "cloud": {name: value for name, value in settings.items() if name != "redis"},
         "slope": "least squares over the second half of the requests",
     }  # fmt: skip
-    return _result(told, soak, expected, line)
+    return _result(told, soak, expected)
 
 
 def _jobs(maker: JobMaker, samples: Sequence[Sample], count: int, draw: random.Random) -> list[Job]:
@@ -111,14 +127,15 @@ def _alone(
 
 
 def _leaving(plan: Sequence[int], expected: dict[int, Outcome], draw: random.Random) -> dict[int, float]:
-    """Who leaves, and when: within four times what an answer takes alone, since sixteen are open at once."""
+    """Who leaves, and when: within eight times what an answer takes alone, since many are open at once."""
     typical_s = statistics.median(one.ended_s - one.sent_s for one in expected.values())
     chosen = draw.sample(range(len(plan)), round(_CANCELLED * len(plan)))
-    return {index: draw.uniform(0, 4 * typical_s) for index in chosen}
+    return {index: draw.uniform(0, 8 * typical_s) for index in chosen}
 
 
 async def _soak(
     node: CloudProcess,
+    redis: RedisServer,
     warm: Sequence[Job],
     jobs: Sequence[Job],
     plan: Sequence[int],
@@ -129,28 +146,54 @@ async def _soak(
     """Every edge takes the next request as soon as its last one has ended."""
     soak = Soak()
     ways = [draw.choice((True, False, None)) for _ in plan]  # to ask by hash first, or not
-    async with edges(node.address, NUM_EDGES) as links:
+    hostile = set(draw.sample(range(len(plan)), round(_HOSTILE * len(plan))))
+    restarts = {round(share * len(plan)) for share in _RESTARTS}
+    async with edges(node.address, NUM_EDGES) as links, _stranger(node.address) as stub:
         await closed_loop(links, warm, "warm")
         soak.before = read_metrics(await links[0].metrics())
         upcoming = iter(range(len(plan)))
         started = time.perf_counter()
+        background: set[asyncio.Task[None]] = set()
 
         async def edge(link: CloudLink) -> None:
             for index in upcoming:
+                if index in restarts:
+                    background.add(asyncio.create_task(_restart(redis, soak)))
                 job = replace(jobs[plan[index]], leave_s=leave_s.get(index), hash_first=ways[index])
+                if index in hostile:
+                    messages = hostile_messages(job, random.Random(index), f"hostile-{index}")
+                    soak.hostile[await say_hostile(stub, messages)] += 1
                 soak.outcomes.append((plan[index], await ask(link, job, f"soak-{index}")))
                 soak.resident.append((len(soak.outcomes), node.resident_bytes()))
+                soak.files.append((len(soak.outcomes), node.num_files()))
                 progress("soak", len(soak.outcomes), len(plan))
 
         await asyncio.gather(*(edge(link) for link in links))
         soak.seconds = time.perf_counter() - started
+        await asyncio.gather(*background)
         # A cancelled request's row is free after the step under way.
         await asyncio.sleep(1.0)
         soak.after = read_metrics(await links[0].metrics())
     return soak
 
 
-def _result(settings: dict[str, Any], soak: Soak, expected: dict[int, Outcome], line: Line) -> Result:
+@contextlib.asynccontextmanager
+async def _stranger(address: str) -> AsyncIterator[pb_grpc.InferenceStub]:
+    """A connection of its own for those who mean harm."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        yield pb_grpc.InferenceStub(channel)
+
+
+async def _restart(redis: RedisServer, soak: Soak) -> None:
+    """Killed, and empty when it is back."""
+    await asyncio.to_thread(redis.kill)
+    await asyncio.sleep(_AWAY_S)
+    await asyncio.to_thread(redis.start)
+    soak.num_restarts += 1
+
+
+def _result(settings: dict[str, Any], soak: Soak, expected: dict[int, Outcome]) -> Result:
+    count = settings["requests"]
     endings = Counter(one.ending for _, one in soak.outcomes)
     caches = Counter(one.cache for _, one in soak.outcomes if one.ending == "done")
     differing = [
@@ -160,30 +203,38 @@ def _result(settings: dict[str, Any], soak: Soak, expected: dict[int, Outcome], 
     ]
     others = sum(endings.values()) - endings["done"] - endings["left"]
     left = {name: soak.after[name] for name in _GAUGES}
+    memory = fit_line([(n, size / 1e3) for n, size in soak.resident if n >= count / 2])
+    files = fit_line([(n / 1e3, size) for n, size in soak.files if n >= count / 2])
     bars = [
         Bar("answers that differ from those alone", len(differing), 0, "at most"),
-        Bar("requests that failed", others, 0, "at most"),
+        Bar("requests that failed or were lost", others + count - len(soak.outcomes), 0, "at most"),
+        Bar("hostile requests that were answered", soak.hostile["answered"], 0, "at most"),
+        Bar("restarts of Redis", soak.num_restarts, len(_RESTARTS), "at least"),
         Bar("requests, rows and sequences left at the end", sum(left.values()), 0, "at most"),
     ]
     if not settings["quick"]:
         # A sample ends before the caches are full, so that its memory still grows as it should.
-        bars.append(
-            Bar("growth of the cloud's memory, KB per request", line.slope, MAX_KB_PER_REQUEST, "at most")
-        )
+        bars += [
+            Bar("growth of the cloud's memory, KB per request", memory.slope, MAX_KB_PER_REQUEST, "at most"),
+            Bar("growth of its descriptors per 1,000 requests", files.slope, MAX_FILES_PER_1000, "at most"),
+        ]
     delta = {name: value - soak.before.get(name, 0.0) for name, value in soak.after.items()}
     measured = {
-        "endings": endings, "caches": caches, "differing": differing, "left": left, "seconds": soak.seconds,
-        "slope_kb": line.slope, "slope_error_kb": line.standard_error,
-        "resident_bytes": soak.resident[:: max(1, len(soak.resident) // 100)], "metrics": delta,
+        "endings": endings, "caches": caches, "hostile": soak.hostile, "differing": differing, "left": left,
+        "seconds": soak.seconds, "slope_kb": memory.slope, "slope_error_kb": memory.standard_error,
+        "files_per_1000": files.slope, "files_per_1000_error": files.standard_error,
+        "resident_bytes": soak.resident[:: max(1, len(soak.resident) // 100)],
+        "files": soak.files[:: max(1, len(soak.files) // 100)], "metrics": delta,
     }  # fmt: skip
-    return Result("soak", settings, 0, bars, [_table(soak, endings, caches, delta, line)], measured)
+    tables = [_table(soak, endings, caches, delta, memory, files)]
+    return Result("soak", settings, 0, bars, tables, measured)
 
 
-def _table(soak: Soak, endings: Counter[str], caches: Counter[str], delta: Metrics, line: Line) -> Table:
-    ends = [
-        size / 1e6
-        for _, size in (soak.resident[0], soak.resident[len(soak.resident) // 2], soak.resident[-1])
-    ]
+def _table(
+    soak: Soak, endings: Counter[str], caches: Counter[str], delta: Metrics, memory: Line, files: Line
+) -> Table:
+    last = len(soak.resident) - 1
+    ends = [(soak.resident[at][1] / 1e6, soak.files[at][1]) for at in (0, last // 2, last)]
     rows = [
         ("requests", len(soak.outcomes)),
         ("  done", endings["done"]),
@@ -191,15 +242,15 @@ def _table(soak: Soak, endings: Counter[str], caches: Counter[str], delta: Metri
         ("  of those done, all computed", caches["miss"]),
         ("  of those done, features from the cache", caches["features"]),
         ("  of those done, answer from the cache or an equal request", caches["answer"]),
+        ("hostile requests beside them, all refused", soak.hostile.total() - soak.hostile["answered"]),
         ("requests that joined an equal one", int(delta["cleave_requests_joined_total"])),
         ("prompts that began with a kept one", int(delta["cleave_prefix_hits_total"])),
-        ("evictions from the cache", int(delta["cleave_cache_evictions_total"])),
+        ("restarts of Redis, empty each time", soak.num_restarts),
         ("requests per second", len(soak.outcomes) / soak.seconds),
-        ("resident memory at the start, MB", ends[0]),
-        ("resident memory at half, MB", ends[1]),
-        ("resident memory at the end, MB", ends[2]),
-        ("growth over the second half, KB per request", line.slope),
-        ("  its standard error", line.standard_error),
-    ]
+        ("resident memory at the start, at half, at the end, MB", "  ".join(f"{one[0]:.1f}" for one in ends)),
+        ("  growth over the second half, KB per request", f"{memory.slope:.3f} +- {memory.standard_error:.3f}"),
+        ("file descriptors at the start, at half, at the end", "  ".join(str(one[1]) for one in ends)),
+        ("  growth over the second half, per 1,000 requests", f"{files.slope:.3f} +- {files.standard_error:.3f}"),
+    ]  # fmt: skip
     title = f"{len(soak.outcomes)} requests from {NUM_EDGES} edges, any split point, codec and length"
     return Table(title, ("what", ""), rows)

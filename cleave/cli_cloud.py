@@ -22,6 +22,7 @@ from cleave.options import (
     Models,
     Names,
     PrefixMb,
+    RedisUrl,
     Slots,
     TailBatch,
 )
@@ -47,6 +48,7 @@ def cloud(
     held_mb: HeldMb = 1024,
     max_streams: MaxStreams = 4096,
     cache_mb: CacheMb = 256,
+    redis: RedisUrl = "",
     prefix_mb: PrefixMb = 256,
     index_dir: IndexDir = None,
     deadline_s: DefaultDeadline = 60.0,
@@ -101,6 +103,7 @@ def cloud(
         max_held_bytes=held_mb << 20,
         max_streams=max_streams,
         cache_bytes=cache_mb << 20,
+        redis_url=redis,
         prefix_bytes=prefix_mb << 20,
         default_deadline_s=deadline_s,
         drain_s=drain_s,

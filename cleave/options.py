@@ -101,6 +101,17 @@ CacheMb = Annotated[
         "--cache-mb", min=0, help="MiB of answers and features kept; 0: off.", rich_help_panel="What is kept"
     ),
 ]
+RedisUrl = Annotated[
+    str,
+    typer.Option(
+        "--redis",
+        envvar="CLEAVE_REDIS",
+        metavar="URL",
+        help="Keep answers and features in Redis, which several clouds may share, instead of in memory: "
+        "redis://host:port/db, or rediss://user:password@host:port/db for TLS.",
+        rich_help_panel="What is kept",
+    ),
+]
 PrefixMb = Annotated[
     int,
     typer.Option(

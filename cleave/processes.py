@@ -14,26 +14,29 @@ from typing import IO
 
 from wire.errors import Unavailable
 
+PROGRAM = "cleave.cli"
 _READY = "listening on "
 _END_TIMEOUT_S = 10.0
 
 
 @contextlib.contextmanager
 def cloud_process(
-    model: str, bundle: Path | None, *arguments: str, timeout_s: float = 120.0
+    model: str, bundle: Path | None, *arguments: str, timeout_s: float = 120.0, program: str = PROGRAM
 ) -> Iterator[tuple[str, int]]:
     """A cloud node on a free port of loopback: its address and process id. Ends it with SIGTERM."""
     command = ["cloud", "--model", model, "--listen", "127.0.0.1:0", *arguments]
     if bundle is not None:
         command += ["--bundle", str(bundle)]
-    with child(command) as (process, errors):
+    with child(command, program) as (process, errors):
         yield _address(process, errors, timeout_s), process.pid
 
 
 @contextlib.contextmanager
-def child(arguments: Sequence[str]) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+def child(
+    arguments: Sequence[str], program: str = PROGRAM
+) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
     """`cleave ARGUMENTS` in a process of its own: its standard output a pipe, its standard error a file."""
-    command = [sys.executable, "-m", "cleave.cli", *arguments]
+    command = [sys.executable, "-m", program, *arguments]
     # A pipe that nobody reads would fill with the log, and then hold the process up.
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)

@@ -16,6 +16,7 @@ from cleave.terminal import progress_bars
 from cloud_node.config import CloudConfig
 from cloud_node.entrance import Entrance
 from cloud_node.outside import Outside
+from cloud_node.redis_settings import parse_redis_url
 from cloud_node.rollout import Rollout, RolloutConfig
 from cloud_node.server import Source, run
 from cloud_node.serving import open_bundle
@@ -43,9 +44,11 @@ def serve_cloud(
                 f"there are {len(models)} models and {len(given)} {what}; give one per model, or none"
             )
     device = find_device(settings.pop("device", "cpu"))
+    redis_url = settings.pop("redis_url", "")
+    redis = parse_redis_url(redis_url) if redis_url else None
     rollout = RolloutConfig(settings.pop("rollout", None), settings.pop("rollout_file", None))
     Rollout(rollout)  # what is wrong in its file is said before anything is loaded
-    config = CloudConfig(device=device, rollout=rollout, **settings)
+    config = CloudConfig(device=device, redis=redis, rollout=rollout, **settings)
     with _seen(config, otlp) as outside:
         sources = _load(config, models, bundles, names)
         run(config, sources, lambda address: print(f"listening on {address}", flush=True), outside)

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from cloud_node.cache import Cache, Features
+from cloud_node.cache import Cache, Features, repeated
 from cloud_node.flights import Flights
+from cloud_node.held_arms import Held, fits, in_place_of, serving
 from cloud_node.held_bytes import HeldBytes
 from cloud_node.messages import have_answer_message, have_features_message
 from cloud_node.opened import OpenRequest
-from cloud_node.sequence import Finished, StepTimes, TextDelta
+from cloud_node.request import Request
+from cloud_node.sequence import TextDelta
 from cloud_node.served import Served
 from wire.errors import CleaveError
 from wire.v1 import inference_pb2 as pb
+
+# Of the arms that serve an input, so many are looked for: the features of one may have been evicted.
+_TRIES = 2
 
 
 class Answering:
@@ -36,28 +42,26 @@ class Answering:
         Raises Overloaded where there is no memory for them, or no time for the answer: before they are uploaded.
         """
         inputs = opened.request.inputs
-        claimed: dict[int, bytes] = {}
-        for index, item in enumerate(inputs):
-            key = await self._cache.claimed(item, self._served, opened.request.tenant.name)
-            if key is not None:
-                claimed[index] = key
+        with opened.looking():
+            opened.held = await self._cache.held(inputs, self._served, opened.key.tenant)
+        choices = [serving(held, item, self._served) for held, item in zip(opened.held, inputs, strict=True)]
         answer_key: bytes | None = None
-        if len(claimed) == len(inputs):
-            answer_key = self._answer_key(opened, [claimed[index] for index in range(len(inputs))])
+        if all(choices):
+            first = {index: arms[0] for index, arms in enumerate(choices)}
+            if (request := in_place_of(opened.request, first, self._served)) is not None:
+                answer_key = self._answer_key(request, [arms[0].feature_key for arms in choices])
             if await self._repeat(opened, answer_key):
                 return True
-        for index, key in claimed.items():
-            features = await self._cache.features(key)
-            if features is not None and not opened.is_over:
-                opened.take_cached(index, key, features)
-                received = opened.received_bytes[index]
-                opened.say(have_features_message(opened.request.request_id, index, received))
+        for turn in range(_TRIES):
+            await self._take_features(opened, choices, turn)
         if opened.is_over:
             return True
         self._require_room(opened)
         if opened.missing:
             return False
-        self._compute(opened, answer_key)
+        found_key = self._answer_key(opened.request, _in_order(opened.feature_keys))
+        if found_key == answer_key or not await self._repeat(opened, found_key):
+            self._compute(opened, found_key)
         return True
 
     async def with_payloads(self, opened: OpenRequest) -> None:
@@ -66,32 +70,57 @@ class Answering:
         if not self._cache.is_on:
             self._compute(opened, None)
             return
-        inputs, payloads = opened.request.inputs, dict(opened.payloads)
+        inputs, payloads, tenant = opened.request.inputs, dict(opened.payloads), opened.key.tenant
         came = [index for index in payloads if index not in opened.feature_keys]
-        for index in came:
-            key = await self._cache.feature_key(inputs[index], self._served, payloads[index])
-            opened.feature_keys[index] = key
-        keys = [opened.feature_keys[index] for index in range(len(inputs))]
+        with opened.looking():
+            for index in came:
+                opened.feature_keys[index] = await self._cache.features_key(
+                    inputs[index], self._served, payloads[index], tenant
+                )
+        keys = _in_order(opened.feature_keys)
         try:
-            answer_key = self._answer_key(opened, keys)
+            answer_key = self._answer_key(opened.request, keys)
             if not await self._repeat(opened, answer_key):
                 self._compute(opened, answer_key)
         finally:
             # A request that came at a bad time need not send them again, either.
             for index in came:
-                features = Features(inputs[index].payload_sizes, payloads[index])
+                item, held = inputs[index], opened.held[index]
+                features = Features(item.payload_sizes, payloads[index])
                 await self._cache.keep_features(keys[index], features)
-                await self._cache.keep_claim(
-                    inputs[index], self._served, keys[index], opened.request.tenant.name
-                )
+                await self._cache.keep_held(item, self._served, keys[index], held, tenant)
 
     def leave(self, opened: OpenRequest, error: CleaveError) -> None:
         """The request has ended with `error` before its answer did."""
         if opened.flight is not None:
             self._flights.leave(opened.flight, opened.tell, error)
 
-    def _answer_key(self, opened: OpenRequest, feature_keys: Sequence[bytes]) -> bytes | None:
-        return self._cache.answer_key(opened.request, self._served, feature_keys)
+    async def _take_features(self, opened: OpenRequest, choices: Sequence[Sequence[Held]], turn: int) -> None:
+        """Of each input that has none yet, those of the arm whose turn it is."""
+        asked = {
+            index: arms[turn]
+            for index, arms in enumerate(choices)
+            if turn < len(arms) and index not in opened.payloads
+        }
+        if opened.is_over or not asked:
+            return
+        with opened.looking():
+            found = await self._cache.features([one.feature_key for one in asked.values()])
+        for (index, one), features in zip(asked.items(), found, strict=True):
+            if features is not None and not opened.is_over:
+                self._take(opened, index, one, features)
+
+    def _take(self, opened: OpenRequest, index: int, held: Held, features: Features) -> None:
+        request = in_place_of(opened.request, {index: held}, self._served)
+        if request is None or not fits(request.inputs[index], features, self._served):
+            return
+        item = replace(request.inputs[index], payload_sizes=features.payload_sizes)
+        opened.take_cached(index, item, held.feature_key, features.payload)
+        received = opened.received_bytes[index]
+        opened.say(have_features_message(opened.request.request_id, index, received))
+
+    def _answer_key(self, request: Request, feature_keys: Sequence[bytes]) -> bytes | None:
+        return self._cache.answer_key(request, self._served, feature_keys)
 
     async def _repeat(self, opened: OpenRequest, key: bytes | None) -> bool:
         """Gives the answer that an equal request had, or gets; True, too, where nobody wants it any more."""
@@ -99,13 +128,14 @@ class Answering:
             return opened.is_over
         if self._join(opened, key):
             return True
-        answer = await self._cache.answer(key)
+        with opened.looking():
+            answer = await self._cache.answer(key)
         if answer is None or opened.is_over:
             return opened.is_over
         self._say_have_answer(opened, answer.num_tokens)
         if answer.num_tokens:
             opened.tell(TextDelta(answer.text, 0, answer.num_tokens))
-        opened.tell(Finished(answer.reason, answer.prompt_tokens, answer.num_tokens, StepTimes()))
+        opened.tell(repeated(answer))
         return True
 
     def _join(self, opened: OpenRequest, key: bytes | None) -> bool:
@@ -128,10 +158,16 @@ class Answering:
         opened.let_go()
 
     def _require_room(self, opened: OpenRequest) -> None:
-        self._flights.check(opened.request)
+        # What has come whole is checked when it is submitted, a moment later.
+        if opened.awaits_payloads:
+            self._flights.check(opened.request)
         opened.hold = self._held.take(opened.holder, opened.request.held_bytes, random.random())
 
     def _say_have_answer(self, opened: OpenRequest, num_tokens: int) -> None:
         opened.cache = pb.CACHE_ANSWER
         received = sum(opened.received_bytes)
         opened.say(have_answer_message(opened.request.request_id, received, num_tokens))
+
+
+def _in_order(by_index: Mapping[int, bytes]) -> list[bytes]:
+    return [by_index[index] for index in range(len(by_index))]

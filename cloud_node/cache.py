@@ -1,10 +1,11 @@
-"""What the cloud keeps between requests: claims, features and answers, each by content; the one file that names keys.
+"""What the cloud keeps between requests: claims, features and answers, each by content (cloud_node/cache_keys.py).
 
-    claim      what a client says its input's features are: believed within its tenant only
+    claim      of which arms the features of an input are kept, by what a client says the input is
     features   the coded features themselves, as they came
     answer     the text that a question about these features got
 
-A value that is damaged, of another version, or under another's key is a miss.
+All of it is believed and found within one tenant only. A value that is damaged, foreign, of another version, or under
+another's key is a miss.
 """
 
 from __future__ import annotations
@@ -13,24 +14,23 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
-from zlib import crc32
+from typing import Any, TypeVar
 
-import msgspec
-
+from cloud_node import cache_keys
+from cloud_node.cache_keys import Kind, stored_name
+from cloud_node.held_arms import Features, Held, held_as, with_held
 from cloud_node.inputs import RequestInput
+from cloud_node.leases import Lease, Leases
 from cloud_node.request import Request
-from cloud_node.sequence import FinishReason
+from cloud_node.sealed import seal, unseal
+from cloud_node.sequence import Finished, FinishReason, StepTimes
 from cloud_node.served import Served
 from cloud_node.store import Store
-from wire.codecs import split_codec_name
-from wire.keys import content_key, feature_key
+
+__all__ = ["Answer", "Cache", "Features", "repeated"]
 
 T = TypeVar("T")
-Kind = Literal["claim", "features", "answer"]
 
-# Raised whenever a value or a key gets another meaning: what an older program kept is a miss then.
-FORMAT_VERSION = 2
 # Hashing more than this would hold the loop, and every stream on it, for over a millisecond.
 _LARGE_BYTES = 512 * 1024
 
@@ -45,154 +45,116 @@ class Answer:
     reason: FinishReason
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
-    """One input's coded features: the tensors' coded sizes, and all their bytes, read-only."""
-
-    payload_sizes: tuple[int, ...]
-    payload: memoryview
-
-
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    feature_key: bytes
-
-
-class _Sealed(msgspec.Struct, array_like=True):
-    """A value as it is stored. The checksum is over key and body: a value that was moved is a miss."""
-
-    version: int
-    crc32: int
-    body: memoryview
+def repeated(answer: Answer, cache_s: float = 0.0) -> Finished:
+    """The end of a request that got this answer."""
+    times = StepTimes(cache_s=cache_s)
+    return Finished(answer.reason, answer.prompt_tokens, answer.num_tokens, times, is_repeated=True)
 
 
 class Cache:
     """Typed access to a store; without one, nothing is looked up, kept, or waited for.
 
-    `counts` has every look-up, by kind and outcome.
+    With leases, several clouds share the store. `counts` has every look-up, by kind and outcome.
     """
 
-    def __init__(self, store: Store | None) -> None:
+    def __init__(self, store: Store | None, leases: Leases | None = None) -> None:
         self._store = store
+        self._leases = leases
         self.counts: Counter[tuple[str, str]] = Counter()
 
     @property
     def is_on(self) -> bool:
         return self._store is not None
 
-    async def feature_key(self, item: RequestInput, served: Served, payload: memoryview) -> bytes:
+    @property
+    def is_shared(self) -> bool:
+        """Whether another cloud may be computing what is asked here."""
+        return self._leases is not None
+
+    async def features_key(
+        self, item: RequestInput, served: Served, payload: memoryview, tenant: str
+    ) -> bytes:
         """The content address of a payload that has come."""
-        codec_id, setting = split_codec_name(item.codec)
-        return await _aside(
-            lambda: feature_key(
-                payload,
-                bundle_digest=served.bundle_digest,
-                modality=item.modality,
-                shape_id=item.shape_id,
-                split_point=item.split_point,
-                codec_id=codec_id,
-                setting=setting,
-                payload_sizes=item.payload_sizes,
-            ),
-            len(payload),
-        )
+        return await _aside(lambda: cache_keys.features_key(item, served, payload, tenant), len(payload))
 
     def answer_key(self, request: Request, served: Served, feature_keys: Sequence[bytes]) -> bytes | None:
-        """The address of the answer, over all that it depends on; None where asking again may give another.
+        """The address of the answer; None where none is kept."""
+        return cache_keys.answer_key(request, served, feature_keys) if self.is_on else None
 
-        Embeddings have none: making them again costs no more than reading them.
-        """
-        if request.embed is not None:
-            return None
-        if not self.is_on or not request.settings.is_repeatable(served.samples_by_default):
-            return None
-        sizes = [f"{item.modality} {item.size} {item.num_tiles}" for item in request.inputs]
-        texts = (
-            request.tenant.name,
-            served.manifest.weights_digest,
-            served.bundle_digest,
-            served.defaults_digest,
-            request.prompt,
-            *sizes,
-        )
-        settings = msgspec.json.encode(request.settings)
-        return content_key("answer", settings, *(text.encode() for text in texts), *feature_keys)
+    async def held(self, items: Sequence[RequestInput], served: Served, tenant: str) -> list[list[Held]]:
+        """Of each input the arms whose features this tenant's clients have sent, newest first."""
+        if self._store is None:
+            return [[] for _ in items]
+        keys = [cache_keys.claim_key(item, served, tenant) if item.input_key else None for item in items]
+        claims = await self._get("claim", [key for key in keys if key is not None], list[Held])
+        found = (arms or [] for arms in claims)
+        return [next(found) if key is not None else [] for key in keys]
 
-    async def claimed(self, item: RequestInput, served: Served, tenant: str = "") -> bytes | None:
-        """The feature_key that a client of this tenant claimed for the same input and arm."""
-        if not item.input_key:
-            return None
-        claim = await self._get("claim", _claim_key(item, served, tenant), _Claim)
-        return claim.feature_key if claim is not None else None
-
-    async def keep_claim(
-        self, item: RequestInput, served: Served, feature_key: bytes, tenant: str = ""
+    async def keep_held(
+        self, item: RequestInput, served: Served, feature_key: bytes, held: Sequence[Held], tenant: str
     ) -> None:
+        """Adds an arm to those that were held. Of two who add at the same moment, the later one's stays."""
         if item.input_key:
-            await self._put("claim", _claim_key(item, served, tenant), _Claim(feature_key))
+            arms = with_held(held, held_as(item, feature_key))
+            await self._put("claim", cache_keys.claim_key(item, served, tenant), arms)
 
-    async def features(self, feature_key: bytes) -> Features | None:
-        return await self._get("features", feature_key, Features)
+    async def features(self, feature_keys: Sequence[bytes]) -> list[Features | None]:
+        return await self._get("features", feature_keys, Features)
 
     async def keep_features(self, feature_key: bytes, features: Features) -> None:
         await self._put("features", feature_key, features, len(features.payload))
 
     async def answer(self, key: bytes) -> Answer | None:
-        return await self._get("answer", key, Answer)
+        return (await self._get("answer", [key], Answer))[0]
 
     async def keep_answer(self, key: bytes, answer: Answer) -> None:
         await self._put("answer", key, answer)
 
-    async def _get(self, kind: Kind, key: bytes, type_: type[T]) -> T | None:
-        if self._store is None:
+    async def answer_elsewhere(self, key: bytes, most_s: float) -> Answer | Lease | None:
+        """The answer, once another cloud has computed it; or the lease to compute it here; or neither, and then
+        it is to be computed here as well: the store is in trouble, or the other cloud takes longer than `most_s`.
+        """
+        if self._leases is None:
             return None
-        value = await self._store.get(_name(kind, key))
-        found = None
-        if value is not None:
-            found = await _aside(lambda: _unseal(kind, key, value, type_), len(value))
-        self.counts[kind, "miss" if found is None else "hit"] += 1
+        name = stored_name("answer", key)
+        lease_name = stored_name("lease", key)
+        found = await self._leases.take_or_follow(
+            lease_name, name, lambda value: unseal(name, value, Answer), most_s
+        )
+        if isinstance(found, Answer):
+            self.counts["answer", "hit"] += 1
+        return found
+
+    async def give_back(self, lease: Lease) -> None:
+        """The answer is kept, or will not come."""
+        if self._leases is not None:
+            await self._leases.give_back(lease)
+
+    async def close(self) -> None:
+        if self._leases is not None:
+            await self._leases.close()
+        if self._store is not None:
+            await self._store.close()
+
+    async def _get(self, kind: Kind, keys: Sequence[bytes], type_: type[T]) -> list[T | None]:
+        if self._store is None or not keys:
+            return [None] * len(keys)
+        names = [stored_name(kind, key) for key in keys]
+        values = await self._store.get_many(names)
+        found: list[T | None] = []
+        for name, value in zip(names, values, strict=True):
+            found.append(await _unsealed(name, value, type_) if value is not None else None)
+            self.counts[kind, "miss" if found[-1] is None else "hit"] += 1
         return found
 
     async def _put(self, kind: Kind, key: bytes, body: Any, num_bytes: int = 0) -> None:
         if self._store is not None:
-            value = await _aside(lambda: _seal(kind, key, body), num_bytes)
-            await self._store.put(_name(kind, key), value)
+            name = stored_name(kind, key)
+            await self._store.put(name, await _aside(lambda: seal(name, body), num_bytes))
 
 
-def _claim_key(item: RequestInput, served: Served, tenant: str) -> bytes:
-    texts = (
-        tenant,
-        served.bundle_digest,
-        item.modality,
-        item.shape_id,
-        str(item.split_point),
-        item.codec,
-        str(item.num_tiles),
-    )
-    return content_key("claim", *(text.encode() for text in texts), item.input_key)
-
-
-def _name(kind: Kind, key: bytes) -> bytes:
-    return f"cleave:{FORMAT_VERSION}:{kind}:".encode() + key
-
-
-def _seal(kind: Kind, key: bytes, body: Any) -> bytes:
-    data = msgspec.msgpack.encode(body)
-    return msgspec.msgpack.encode(_Sealed(FORMAT_VERSION, _checksum(kind, key, data), memoryview(data)))
-
-
-def _unseal(kind: Kind, key: bytes, value: bytes, type_: type[T]) -> T | None:
-    try:
-        sealed = msgspec.msgpack.decode(value, type=_Sealed)
-        if sealed.version != FORMAT_VERSION or sealed.crc32 != _checksum(kind, key, sealed.body):
-            return None
-        return msgspec.msgpack.decode(sealed.body, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
-def _checksum(kind: Kind, key: bytes, body: bytes | memoryview) -> int:
-    return crc32(body, crc32(_name(kind, key)))
+async def _unsealed(name: bytes, value: bytes, type_: type[T]) -> T | None:
+    return await _aside(lambda: unseal(name, value, type_), len(value))
 
 
 async def _aside(work: Callable[[], T], num_bytes: int) -> T:

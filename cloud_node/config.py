@@ -8,6 +8,7 @@ from pathlib import Path
 from cloud_node.engine import EngineSettings
 from cloud_node.held_bytes import MAX_HELD_BYTES
 from cloud_node.identity import Identity
+from cloud_node.redis_settings import RedisSettings
 from cloud_node.rollout import RolloutConfig
 from cloud_node.runner import Room
 from cloud_node.served import Bounds
@@ -51,6 +52,7 @@ class CloudConfig:
     max_deadline_s: float = 600.0
     drain_s: float = 30.0
     cache_bytes: int = 256 * MIB  # of answers, features and claims; 0: off
+    redis: RedisSettings | None = None  # where they are kept instead, for several clouds
     cache_ttl_s: float = 3600.0
     rollout: RolloutConfig = field(default_factory=RolloutConfig)  # of bundles that share a name
     limits: Limits = field(default_factory=lambda: Limits(max_new_tokens=256))

@@ -53,7 +53,9 @@ class Engine:
         self._open: set[Sequence] = set()  # the loop's: submitted and not ended
         self._loop = asyncio.get_running_loop()
         # Guards all below, which the threads hand to one another.
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        # One for each thread: whoever is woken for nothing takes the interpreter from the loop.
+        self._may_prepare, self._may_step = threading.Condition(self._lock), threading.Condition(self._lock)
         places = Places(settings.max_queue, settings.num_slots, settings.sheds_late)
         self._room = WaitingRoom(places, self.pace)
         self._prepared: list[Sequence] = []
@@ -83,7 +85,7 @@ class Engine:
     def check(self, request: Request) -> None:
         """Raises Overloaded where a request that comes whole right now would be refused; it takes no place."""
         now = time.monotonic()
-        with self._changed:
+        with self._lock:
             self._room.check(
                 request, request.deadline_s, self._virtual_arrival_s(request, now), random.random()
             )
@@ -92,17 +94,17 @@ class Engine:
         """Queues a sequence; raises Overloaded where there is no place for it, or it would be done too late."""
         sequence.arrived_s = now = time.monotonic()
         sequence.virtual_arrival_s = self._virtual_arrival_s(sequence.request, now)
-        with self._changed:
+        with self._lock:
             refused = self._room.enter(sequence, now, random.random())
             self._open.add(sequence)
-            self._changed.notify_all()
+            self._may_prepare.notify()
         if refused is not None:
             self._deliver([refused])
 
     def stop(self, sequence: Sequence, error: CleaveError) -> None:
         """Ends a sequence with `error`, which it hears at once; its row is free after the step that is under way."""
         sequence.stop(error)
-        with self._changed:
+        with self._lock:
             has_waited = self._room.give_up(sequence)
         if sequence in self._open:
             self._open.discard(sequence)
@@ -114,9 +116,10 @@ class Engine:
         """Ends what is open, and the threads."""
         for sequence in self._open:
             sequence.stop(ModelFailed("the cloud is closing"))
-        with self._changed:
+        with self._lock:
             self._is_closing = True
-            self._changed.notify_all()
+            self._may_prepare.notify()
+            self._may_step.notify()
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
         self._open.clear()
@@ -127,8 +130,10 @@ class Engine:
 
     def _prepare_once(self) -> bool:
         """Takes up the first that wait, as many as go through a tail together; False once the engine closes."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_closing or (self._room.num_queued and self._has_room()))
+        with self._lock:
+            self._may_prepare.wait_for(
+                lambda: self._is_closing or (self._room.num_queued and self._has_room())
+            )
             if self._is_closing:
                 return False
             most, most_bytes = self.settings.max_tail_batch, self.settings.max_decoded_bytes
@@ -156,7 +161,6 @@ class Engine:
 
     def _hand_over(self, sequence: Sequence, outcome: Outcome) -> None:
         """From the preparing thread to the stepping one, as soon as it is ready; to the loop what has no step."""
-        sequence.let_go()
         if isinstance(outcome, Embeddings):
             outcome.times.total_s = time.monotonic() - sequence.arrived_s
             self._tell([(sequence, outcome)])
@@ -164,9 +168,9 @@ class Engine:
         if outcome is not None:
             self._tell([(sequence, failure(sequence, outcome))])
             return
-        with self._changed:
+        with self._lock:
             self._prepared.append(sequence)
-            self._changed.notify_all()
+            self._may_step.notify()
 
     def _has_room(self) -> bool:
         """Few are prepared ahead, so that one that is urgent need not wait for them."""
@@ -174,8 +178,8 @@ class Engine:
 
     def _step_once(self) -> bool:
         """One step of the batch; False once the engine closes."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_closing or self._prepared or self.batch.has_work)
+        with self._lock:
+            self._may_step.wait_for(lambda: self._is_closing or self._prepared or self.batch.has_work)
             if self._is_closing:
                 return False
             prepared, self._prepared = self._prepared, []
@@ -187,8 +191,8 @@ class Engine:
         except Exception as error:
             self.batch.end_all(unforeseen(error))
         if self.batch.num_waiting < had_waiting:
-            with self._changed:
-                self._changed.notify_all()
+            with self._lock:
+                self._may_prepare.notify()
         return True
 
     def _tell(self, events: Events) -> None:
@@ -199,7 +203,7 @@ class Engine:
         """On the loop."""
         for sequence, event in events:
             if not isinstance(event, TextDelta):
-                with self._changed:
+                with self._lock:
                     self._room.leave(sequence)
                 sequence.let_go()
             if sequence not in self._open:

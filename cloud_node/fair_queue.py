@@ -68,8 +68,6 @@ class FairQueue(Generic[T]):
         lane = self._lanes.get(item.tenant.name)
         if lane is None:
             lane = self._lanes[item.tenant.name] = _Lane(item.tenant.share, self._paid)
-        elif not lane.entries:
-            lane.paid = max(lane.paid, self._paid)
         lane.share = item.tenant.share
         insort(lane.entries, _Entry(item, cost), key=_virtual_arrival_s)
         self._num += 1

@@ -12,8 +12,8 @@ from wire.v1 import inference_pb2 as pb
 HELLO_TIMEOUT_S = 10.0
 
 
-async def hear_hello(messages: AsyncIterator[pb.Up]) -> str:
-    """Takes the first message; the edge's id, if it has one.
+async def hear_hello(messages: AsyncIterator[pb.Up]) -> pb.Hello:
+    """Takes the first message, whose edge_id is one, or empty.
 
     Raises DeadlineExceeded, MalformedMessage or IncompatibleBundle.
     """
@@ -28,5 +28,5 @@ async def hear_hello(messages: AsyncIterator[pb.Up]) -> str:
             f"the edge speaks protocol {first.hello.protocol_version}, and this cloud speaks "
             f"{PROTOCOL_VERSION}; install the same version of cleave on both"
         )
-    edge_id: str = first.hello.edge_id
-    return check_edge_id(edge_id)
+    check_edge_id(first.hello.edge_id)
+    return first.hello

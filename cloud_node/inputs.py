@@ -68,7 +68,7 @@ def parse_inputs(items: Sequence[pb.Input], served: Served, bounds: Bounds) -> t
     if sum(len(item.payload) for item in items) > limits.max_inline_bytes:
         raise TooLarge(f"an Open holds at most {limits.max_inline_bytes:,} bytes of payloads; send chunks")
     parsed = tuple(_parse(item, served) for item in items)
-    _check_together(parsed)
+    check_together(parsed)
     return parsed
 
 
@@ -162,7 +162,7 @@ def _check_size(size: Size, chain: Chain) -> None:
         )
 
 
-def _check_together(inputs: Sequence[RequestInput]) -> None:
+def check_together(inputs: Sequence[RequestInput]) -> None:
     """What one request makes the cloud hold at once, however small it is coded."""
     decoded = sum(item.feature_bytes for item in inputs)
     if decoded > MAX_TENSOR_BYTES:

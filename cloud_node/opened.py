@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Callable, Hashable
+import time
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
-from cloud_node.cache import Features
 from cloud_node.flights import Flight
+from cloud_node.held_arms import Held
 from cloud_node.held_bytes import Hold
 from cloud_node.host import Hosted
+from cloud_node.inputs import RequestInput
 from cloud_node.messages import have_answer_message, need_message
 from cloud_node.metrics import CacheUse
 from cloud_node.request import Request
@@ -26,7 +29,7 @@ _CACHE_USES: dict[pb.Cache.ValueType, CacheUse] = {pb.CACHE_FEATURES: "features"
 class Line(Protocol):
     """The stream that a request is on."""
 
-    def put(self, down: pb.Down) -> None: ...
+    def put(self, down: pb.Down, *, is_urgent: bool = True) -> None: ...
     def put_delta(self, request_id: str, delta: TextDelta) -> None: ...
     def left(self, request_id: str) -> None: ...  # it has ended, or is on another stream now
 
@@ -60,12 +63,14 @@ class OpenRequest:
     feature_keys: dict[int, bytes] = field(
         default_factory=dict
     )  # of payloads that came from the cache, or are kept
+    held: list[list[Held]] = field(default_factory=list)  # of each input, what its tenant's clients had sent
     uploads: Uploads | None = None
     hold: Hold | None = None  # on the memory of its payloads, until they are in flight
     flight: Flight | None = None
     said: list[TextDelta] = field(default_factory=list)
     ending: list[pb.Down] = field(default_factory=list)
     cache: pb.Cache.ValueType = pb.CACHE_MISS
+    cache_s: float = 0.0  # spent on looking into the cache
     ttft_s: float | None = None  # from `ready_s` to its first text
     is_over: bool = False
 
@@ -89,18 +94,33 @@ class OpenRequest:
         return [index for index in range(len(self.request.inputs)) if index not in self.payloads]
 
     @property
+    def awaits_payloads(self) -> bool:
+        """Whether bytes are to come that did not come with the Open."""
+        sizes = [item.total_bytes for item in self.request.inputs]
+        return any(self.received_bytes[index] < sizes[index] for index in self.missing)
+
+    @property
     def num_said(self) -> int:
         """Tokens."""
         return self.said[-1].token_index + self.said[-1].num_tokens if self.said else 0
 
-    def take_cached(self, index: int, feature_key: bytes, features: Features) -> None:
-        """An input's features were in the cache; they may be coded to other lengths than the edge's."""
+    def take_cached(self, index: int, item: RequestInput, feature_key: bytes, payload: memoryview) -> None:
+        """An input's features were in the cache, maybe of another arm than its edge's."""
         inputs = list(self.request.inputs)
-        inputs[index] = replace(inputs[index], payload_sizes=features.payload_sizes)
+        inputs[index] = item
         self.request = replace(self.request, inputs=tuple(inputs))
-        self.payloads[index] = features.payload
+        self.payloads[index] = payload
         self.feature_keys[index] = feature_key
         self.cache = pb.CACHE_FEATURES
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """While the cache is asked."""
+        began_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self.cache_s += time.monotonic() - began_s
 
     def take_payloads(self) -> tuple[memoryview, ...]:
         """All payloads, in the inputs' order, which are held no longer."""
@@ -118,10 +138,10 @@ class OpenRequest:
         """What a flight calls."""
         self.hear(self, event)
 
-    def say(self, down: pb.Down) -> None:
+    def say(self, down: pb.Down, *, is_urgent: bool = True) -> None:
         """To the edge, if it is there."""
         if self.line is not None:
-            self.line.put(down)
+            self.line.put(down, is_urgent=is_urgent)
 
     def say_delta(self, delta: TextDelta, now_s: float) -> None:
         """Text, which is kept for an edge that comes back; the first is what it waits for."""

@@ -63,8 +63,8 @@ class OpenRequests:
             self._host.quotas.admit(peer.tenant, time.monotonic())
             if message.HasField("resume"):
                 self._host.metrics.request_resumed(is_found=False)
-        inputs = message.inputs[: self._limits.max_inputs]
-        self._host.metrics.bytes_received(sum(len(item.payload) for item in inputs))
+        received_bytes = [len(item.payload) for item in message.inputs[: self._limits.max_inputs]]
+        self._host.metrics.bytes_received(sum(received_bytes))
         hosted = self._hosted(message, peer, known)
         request = parse_open(message, hosted.served, self._host.bounds, peer.tenant)
         if known is not None:
@@ -72,7 +72,7 @@ class OpenRequests:
             return known, True
         opened = OpenRequest(
             key, hosted, request, request, self._hear,
-            received_bytes=[len(item.payload) for item in message.inputs],
+            received_bytes=received_bytes,
             opened_s=(now_s := time.monotonic()), ready_s=now_s,
         )  # fmt: skip
         opened.deadline = asyncio.get_running_loop().call_later(request.deadline_s, self._expire, opened)
@@ -97,8 +97,20 @@ class OpenRequests:
 
     async def add(self, opened: OpenRequest, chunk: pb.Chunk) -> None:
         """Takes a piece of a payload; one that is not needed any more is dropped."""
-        self._host.metrics.bytes_received(len(chunk.data))
-        await self._guarded(opened, self._add(opened, chunk))
+        data = chunk.data  # which protobuf copies at every look
+        self._host.metrics.bytes_received(len(data))
+        uploads = opened.uploads
+        if uploads is None:
+            return
+        try:
+            self._add(opened, uploads, chunk, data)
+        except CleaveError as error:
+            self.end(opened, error)
+            return
+        if uploads.is_complete:
+            await self._guarded(opened, self._advance(opened, uploads))
+        else:
+            uploads.expect()
 
     def end(self, opened: OpenRequest, error: CleaveError) -> None:
         """Ends an open request with `error`, wherever it is; one that is over stays so."""
@@ -156,30 +168,32 @@ class OpenRequests:
         for index, item in needed:
             if payload := message.inputs[index].payload:
                 uploads.add(index, 0, payload, item.crc32)
-                self._acknowledge(opened, uploads, index)
-            elif item.total_bytes:
+                # It came with the Open, whose time tells nothing of the link: it may wait for what comes next.
+                self._acknowledge(opened, uploads, index, is_urgent=False)
+            elif item.total_bytes and not message.inputs[index].follows:
                 opened.say(need_message(request.request_id, index))
         await self._advance(opened, uploads)
 
-    async def _add(self, opened: OpenRequest, chunk: pb.Chunk) -> None:
-        if opened.uploads is None:
-            return
+    def _add(self, opened: OpenRequest, uploads: Uploads, chunk: pb.Chunk, data: bytes) -> None:
         num_inputs = len(opened.request.inputs)
         if chunk.input_index >= num_inputs:
             raise MalformedMessage(
                 f"a chunk is for input {chunk.input_index}, and the request has {num_inputs}"
             )
-        if chunk.input_index not in opened.uploads:
+        if chunk.input_index not in uploads:
             return
-        opened.uploads.add(chunk.input_index, chunk.offset, chunk.data, chunk.crc32)
-        self._acknowledge(opened, opened.uploads, chunk.input_index)
-        await self._advance(opened, opened.uploads)
+        uploads.add(chunk.input_index, chunk.offset, data, chunk.crc32)
+        # The last one's may wait a moment for what comes next: it says itself when the payload had come.
+        self._acknowledge(opened, uploads, chunk.input_index, is_urgent=not uploads.is_complete)
 
-    def _acknowledge(self, opened: OpenRequest, uploads: Uploads, index: int) -> None:
+    def _acknowledge(
+        self, opened: OpenRequest, uploads: Uploads, index: int, *, is_urgent: bool = True
+    ) -> None:
         """After a piece: says how much of its input has come, from time to time."""
         opened.received_bytes[index] = received = uploads.received_bytes(index)
         if uploads.take_acknowledgement(index):
-            opened.say(ack_message(opened.request.request_id, index, received, time.monotonic()))
+            ack = ack_message(opened.request.request_id, index, received, time.monotonic())
+            opened.say(ack, is_urgent=is_urgent)
 
     async def _advance(self, opened: OpenRequest, uploads: Uploads) -> None:
         """Goes on when all has come, else waits for the next piece."""
@@ -200,6 +214,8 @@ class OpenRequests:
                 self._host.quotas.told(opened.request.tenant, event.num_tokens, now_s)
                 opened.say_delta(event, now_s)
             case Finished():
+                if event.is_repeated:
+                    opened.cache = pb.CACHE_ANSWER
                 self._say_done(opened, event)
             case Embeddings():
                 task = asyncio.get_running_loop().create_task(self._embedded(opened, event))
@@ -227,7 +243,11 @@ class OpenRequests:
 
     def _say_done(self, opened: OpenRequest, finished: Finished, *before: pb.Down) -> None:
         is_repeated = opened.cache == pb.CACHE_ANSWER
-        times = StepTimes(total_s=time.monotonic() - opened.ready_s) if is_repeated else finished.times
+        times = replace(
+            StepTimes() if is_repeated else finished.times,
+            total_s=time.monotonic() - opened.ready_s,
+            cache_s=opened.cache_s + finished.times.cache_s,
+        )
         self._over(opened, *before, done_message(opened.request.request_id, finished, opened.cache, times))
         tell_done(self._host, opened, finished, times)
 

@@ -55,6 +55,7 @@ class Finished:
     prompt_tokens: int
     generated_tokens: int
     times: StepTimes
+    is_repeated: bool = False  # nothing was computed here
 
 
 @dataclass(frozen=True, slots=True, eq=False)

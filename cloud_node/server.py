@@ -29,11 +29,13 @@ from cloud_node.health import Stage
 from cloud_node.held_bytes import HeldBytes
 from cloud_node.host import Host, Hosted
 from cloud_node.indexes import DiskIndexes
+from cloud_node.leases import Leases
 from cloud_node.load import load_of, tell_load
 from cloud_node.loop_lag import LoopLag
 from cloud_node.metrics import Build, Metrics
 from cloud_node.outside import Outside
 from cloud_node.quotas import Quotas
+from cloud_node.redis_store import RedisStore
 from cloud_node.rollout import Rollout
 from cloud_node.runner import ModelRunner
 from cloud_node.served import Served
@@ -51,14 +53,14 @@ from cloud_node.watching import (
     watch_store,
 )
 from splitmodel.loading import Checkpoint
+from wire.checked import add_checked_servicer
 from wire.v1 import inference_pb2 as pb
-from wire.v1 import inference_pb2_grpc as pb_grpc
 
 _log = logging.getLogger(__name__)
 
 # A thread that asks for the interpreter gets it within this. At Python's own 5 ms, a step of 1 ms would wait for
 # several times its length wherever another request is being prepared.
-_SWITCH_S = 0.0005
+SWITCH_S = 0.0005
 
 # After the last message, for edges to hear it; and until a process whose model does not come back is ended.
 _LAST_WORDS_S = 1.0
@@ -104,8 +106,8 @@ class CloudServer:
         check_versions([model.served for model in models], is_rollout=config.rollout.is_on)
         named = dict(zip(labels_of([model.served for model in models]), models, strict=True))
         self.metrics = Metrics(*(Build(version, label, m.device, m.dtype) for label, m in named.items()))
-        store = MemoryStore(config.cache_bytes, config.cache_ttl_s) if config.cache_bytes else None
-        cache = Cache(store)
+        self._store = _store(config)
+        self._cache = cache = _cache(self._store)
         self._engines = {
             label: Engine(model.runner, config.engine, self.metrics) for label, model in named.items()
         }
@@ -136,15 +138,14 @@ class CloudServer:
             self.metrics,
             {label: m.runner.prefixes for label, m in named.items() if isinstance(m.runner, ModelRunner)},
         )
-        if store is not None:
-            watch_store(self.metrics, store)
+        watch_store(self.metrics, self._store)
         say_nothing_of_garbage()
         self._grpc_health = grpc_health.aio.HealthServicer()
         self._server = grpc.aio.server(
             interceptors=self._entrance.interceptors,
             options=[*door_options(config.limits, config.max_connections), *self._entrance.options],
         )
-        pb_grpc.add_InferenceServicer_to_server(self._service, self._server)
+        add_checked_servicer(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._grpc_health, self._server)
         names = (SERVICE_NAME, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -163,6 +164,8 @@ class CloudServer:
             self.metrics_address = self.outside.endpoint.address
             _log.info("metrics at http://%s/metrics", self.metrics_address)
         self._lag = LoopLag(self.metrics.loop_lag)
+        if isinstance(self._store, RedisStore):
+            await self._store.start()
         await self._server.start()
         self._telling = asyncio.create_task(
             tell_load(
@@ -201,6 +204,7 @@ class CloudServer:
             await engine.close()
         for flights in self._flights.values():
             await flights.close()
+        await self._cache.close()
         if self._indexes is not None:
             await asyncio.to_thread(self._indexes.close)
         await asyncio.to_thread(self.outside.close)
@@ -211,6 +215,16 @@ class CloudServer:
         health.enter(stage)
         for name, is_so in (("", health.is_alive), (SERVICE_NAME, health.is_ready)):
             await self._grpc_health.set(name, _SERVING if is_so else _NOT_SERVING)
+
+
+def _store(config: CloudConfig) -> MemoryStore | RedisStore | None:
+    if config.redis is not None:
+        return RedisStore(config.redis, config.cache_ttl_s)
+    return MemoryStore(config.cache_bytes, config.cache_ttl_s) if config.cache_bytes else None
+
+
+def _cache(store: MemoryStore | RedisStore | None) -> Cache:
+    return Cache(store, Leases(store) if isinstance(store, RedisStore) else None)
 
 
 def _indexes(config: CloudConfig, models: Sequence[Ready]) -> DiskIndexes | None:
@@ -227,7 +241,7 @@ def run(
 ) -> None:
     """Runs a cloud node until SIGTERM or SIGINT; `tell` gets the address once it is ready."""
     models = [_ready(source, config) for source in sources]
-    sys.setswitchinterval(_SWITCH_S)
+    sys.setswitchinterval(SWITCH_S)
     asyncio.run(_run(lambda: CloudServer(config, models, outside), config.drain_s, tell))
 
 

@@ -39,6 +39,11 @@ class InferenceService(pb_grpc.InferenceServicer):
     def num_streams(self) -> int:
         return len(self._streams)
 
+    @property
+    def num_held_bytes(self) -> int:
+        """Of payloads, reserved."""
+        return self._host.held.num_bytes
+
     def streams(self) -> Iterable[EdgeStream]:
         return self._streams
 
@@ -66,13 +71,12 @@ class InferenceService(pb_grpc.InferenceServicer):
 
     async def Stream(self, request_iterator: AsyncIterator[pb.Up], context: Any) -> AsyncIterator[pb.Down]:
         caller = CALLER.get()
-        outcome = "cancelled"  # where the edge goes without a word, or its connection is lost
+        outcome = "ok"  # where the edge goes without a word, too: a lost stream looks like an ended one
         try:
             with self._host.quotas.stream(caller.tenant(), time.monotonic()), self._opened(caller) as stream:
                 async with aclosing(stream.run(request_iterator)) as messages:
                     async for down in messages:
                         yield down
-            outcome = "ok"
         except Exception as error:
             outcome = (error.code if isinstance(error, CleaveError) else ErrorCode.INTERNAL).name.lower()
             await abort(context, error)

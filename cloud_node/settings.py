@@ -12,6 +12,13 @@ from wire.limits import MAX_STOP_CHARS, MAX_STOP_STRINGS
 from wire.v1 import inference_pb2 as pb
 
 _MAX_WORD_CHARS = 32
+_RANGES = (
+    ("temperature", 0.0, 100.0),
+    ("top_p", 1e-6, 1.0),
+    ("min_p", 0.0, 1.0),
+    ("repetition_penalty", 1e-3, 100.0),
+)
+_PLAIN = ("min_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +57,19 @@ class Settings:
 
 def parse_settings(message: pb.GenerationSettings, served: Served, bounds: Bounds) -> Settings:
     """Raises BadInput for a setting out of bounds, or that the model does not have."""
-
-    def given(name: str) -> Any:
-        return getattr(message, name) if message.HasField(name) else None  # type: ignore[arg-type]
-
+    given: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
     most = bounds.limits.max_new_tokens
-    max_new_tokens = given("max_new_tokens") if message.HasField("max_new_tokens") else most
+    max_new_tokens = given.get("max_new_tokens", most)
     _check("max_new_tokens", max_new_tokens, 1, most)
-    _check("min_new_tokens", given("min_new_tokens"), 0, max_new_tokens)
-    _check("temperature", given("temperature"), 0, 100)
-    _check("top_p", given("top_p"), 1e-6, 1)
-    _check("min_p", given("min_p"), 0, 1)
-    _check("repetition_penalty", given("repetition_penalty"), 1e-3, 100)
-    plain = ("min_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+    _check("min_new_tokens", given.get("min_new_tokens"), 0, max_new_tokens)
+    for name, least, greatest in _RANGES:
+        _check(name, given.get(name), least, greatest)
     return Settings(
         max_new_tokens=max_new_tokens,
         stop=_stop(message.stop),
-        language=_listed("language", given("language"), served.languages, served),
-        task=_listed("task", given("task"), served.tasks, served),
-        **{name: given(name) for name in plain},
+        language=_listed("language", given.get("language"), served.languages, served),
+        task=_listed("task", given.get("task"), served.tasks, served),
+        **{name: given[name] for name in _PLAIN if name in given},
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 # What one entry takes beside its key and value: its place in the dictionary, three objects' headers, the expiry.
@@ -12,13 +12,19 @@ ENTRY_OVERHEAD_BYTES = 320
 
 
 class Store(Protocol):
-    """Raises nothing: a store that cannot be reached holds nothing, and keeps nothing."""
+    """Raises nothing: a store that cannot be reached holds nothing, and keeps nothing. An empty value is none."""
 
     async def get(self, key: bytes) -> bytes | None:
         """The value that was put last, unless it was dropped since."""
 
+    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The same of several keys, in their order, for the time of one."""
+
     async def put(self, key: bytes, value: bytes) -> None:
-        """Keeps the value, if there is room for it at all."""
+        """Keeps the value, if there is room for it at all. Waits for no other process."""
+
+    async def close(self) -> None:
+        """Writes what is still to be written, where that takes no longer than a moment."""
 
 
 class MemoryStore:
@@ -46,16 +52,22 @@ class MemoryStore:
         self._entries.move_to_end(key)
         return value
 
+    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [await self.get(key) for key in keys]
+
     async def put(self, key: bytes, value: bytes) -> None:
         self._drop(key)
         size = _size(key, value)
-        if size > self._max_bytes:
+        if size > self._max_bytes or not value:
             return
         while self.num_bytes + size > self._max_bytes:
             self._drop(next(iter(self._entries)))
             self.num_evicted += 1
         self._entries[key] = (value, self._clock() + self._ttl_s)
         self.num_bytes += size
+
+    async def close(self) -> None:
+        """There is nothing to be written."""
 
     def _drop(self, key: bytes) -> None:
         entry = self._entries.pop(key, None)

@@ -11,8 +11,6 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 
-from google.protobuf.message import DecodeError
-
 from cloud_node.callers import ANYONE, Caller
 from cloud_node.hello import hear_hello
 from cloud_node.host import Host
@@ -26,14 +24,13 @@ from cloud_node.tenants import Peer
 from wire.errors import (
     Cancelled,
     CleaveError,
+    Corrupt,
     MalformedMessage,
     Overloaded,
     Unavailable,
     to_failed,
 )
 from wire.v1 import inference_pb2 as pb
-
-_NO_MESSAGE = "the edge sent what is no message of this protocol; install the same version of cleave on both"
 
 
 class EdgeStream:
@@ -50,6 +47,8 @@ class EdgeStream:
         self._is_draining = is_draining
         self._outbox = Outbox()
         self._has_ended = False
+        self._num_sent = 0  # messages down
+        self._num_heard = 0  # and up
         self._is_welcome = False
         self._told = Load()
         self._heard_s = 0.0  # when something was last heard, or asked and answered; on the loop's clock
@@ -68,6 +67,10 @@ class EdgeStream:
         watching = asyncio.create_task(self._watch())
         try:
             async for down in self._outbox.messages():
+                for one in down.batch.downs or (down,):
+                    if one.HasField("pong"):
+                        one.pong.sent_messages = self._num_sent
+                self._num_sent += 1
                 self._host.metrics.bytes_sent(down.ByteSize())
                 yield down
             if reader.done():
@@ -90,12 +93,15 @@ class EdgeStream:
 
     def close(self) -> None:
         """The edge has gone. What it had open goes on where it can come back to it, and ends elsewhere."""
-        for opened in list(self._on.values()):
-            self._requests.detach(opened, Cancelled("the edge closed its stream"))
+        self._detach_all(Cancelled("the edge closed its stream"))
 
-    def put(self, down: pb.Down) -> None:
+    def _detach_all(self, error: CleaveError) -> None:
+        for opened in list(self._on.values()):
+            self._requests.detach(opened, error)
+
+    def put(self, down: pb.Down, *, is_urgent: bool = True) -> None:
         """A message of one of its requests."""
-        self._outbox.put(down)
+        self._outbox.put(down, is_urgent=is_urgent)
 
     def put_delta(self, request_id: str, delta: TextDelta) -> None:
         self._outbox.put_delta(request_id, delta)
@@ -115,31 +121,44 @@ class EdgeStream:
     async def _read(self, messages: AsyncIterator[pb.Up]) -> None:
         try:
             await self._welcome(messages)
+            self._num_heard = 1
             async for up in messages:
                 self._heard_s = asyncio.get_running_loop().time()
                 await self._take(up)
-                await self._outbox.room()
+                self._num_heard += 1
+                if not self._outbox.has_room:
+                    await self._outbox.room()
                 await self._hold_back(up)
             # A stream that is lost ends like one that the edge has ended.
             for opened in [one for one in self._on.values() if one.uploads is not None]:
                 error = MalformedMessage("the edge ended its stream before the upload was whole")
                 self._requests.detach(opened, error)
-        except (CleaveError, DecodeError) as error:
-            fault = error if isinstance(error, CleaveError) else MalformedMessage(_NO_MESSAGE)
-            self._end_all(fault)
-            self._outbox.put(pb.Down(failed=to_failed("", fault)))
-            raise fault from None
+        except CleaveError as error:
+            if not isinstance(
+                error, Corrupt
+            ):  # what the link has damaged is no request's fault: all may go on
+                self._end_all(error)
+            self._outbox.put(pb.Down(failed=to_failed("", error)))
+            raise
         finally:
             self._end()
 
     async def _welcome(self, messages: AsyncIterator[pb.Up]) -> None:
-        edge_id = await hear_hello(messages)
+        hello = await hear_hello(messages)
         if self._is_draining:
             raise _closing()
-        self._peer = replace(self._peer, edge_id=edge_id)
+        self._peer = replace(self._peer, edge_id=hello.edge_id)
+        self._outbox.makes_batches = hello.takes_batches
         self._heard_s = asyncio.get_running_loop().time()
         self._outbox.put(welcome_message(self._host.bounds, self._host.server_version))
         self._is_welcome = True
+
+    def _require_all(self, ping: pb.Ping) -> None:
+        """Raises Corrupt where messages before it are missing: a damaged frame may be dropped whole."""
+        if ping.sent_messages and ping.sent_messages != self._num_heard:
+            raise Corrupt(
+                f"{ping.sent_messages} messages went up this stream, and {self._num_heard} came; open it again"
+            )
 
     async def _take(self, up: pb.Up) -> None:
         match up.WhichOneof("message"):
@@ -153,6 +172,7 @@ class EdgeStream:
                 if (opened := self._on.get(up.cancel.request_id)) is not None:
                     self._requests.end(opened, Cancelled("the edge cancelled the request"))
             case "ping":
+                self._require_all(up.ping)
                 pong = pb.Pong(nonce=up.ping.nonce, server_time_s=time.monotonic())
                 self._outbox.put(pb.Down(pong=pong))
             case other:
@@ -223,12 +243,10 @@ class EdgeStream:
 
 
 def _payload_bytes(up: pb.Up) -> int:
-    match up.WhichOneof("message"):
-        case "chunk":
-            return len(up.chunk.data)
-        case "open":
-            return sum(len(item.payload) for item in up.open.inputs)
-    return 0
+    """Of an Open or a Chunk, and some bytes more: looking at the payload itself would copy it."""
+    if up.HasField("chunk"):
+        return up.chunk.ByteSize()
+    return sum(item.ByteSize() for item in up.open.inputs)
 
 
 def _closing() -> Unavailable:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cloud_node.inputs import RequestInput
 from wire.chunks import Assembler
-from wire.errors import CleaveError, DeadlineExceeded
+from wire.errors import CleaveError, DeadlineExceeded, Fault
 from wire.limits import Limits
 
 _ACK_EVERY_CHUNKS = 4
@@ -43,6 +43,7 @@ class Uploads:
         self._idle_s = limits.upload_idle_s
         self._give_up = give_up
         self._idle: asyncio.TimerHandle | None = None
+        self._heard_s = 0.0  # on the loop's clock: when the last piece came
 
     def __contains__(self, index: int) -> bool:
         return index in self._coming
@@ -78,13 +79,27 @@ class Uploads:
 
     def expect(self) -> None:
         """From now on the next piece has `upload_idle_s`."""
-        self.close()
-        error = DeadlineExceeded(
-            f"no chunk came for {self._idle_s:g} s, so the upload was given up; ask again"
-        )
-        self._idle = asyncio.get_running_loop().call_later(self._idle_s, self._give_up, error)
+        loop = asyncio.get_running_loop()
+        self._heard_s = loop.time()
+        # One timer for all pieces: it looks when the last one came.
+        if self._idle is None:
+            self._idle = loop.call_at(self._heard_s + self._idle_s, self._look)
 
     def close(self) -> None:
         """Waits for nothing more."""
         if self._idle is not None:
             self._idle.cancel()
+            self._idle = None
+
+    def _look(self) -> None:
+        loop, due_s = asyncio.get_running_loop(), self._heard_s + self._idle_s
+        if loop.time() < due_s:
+            self._idle = loop.call_at(due_s, self._look)
+            return
+        self._idle = None
+        self._give_up(
+            DeadlineExceeded(
+                f"no chunk came for {self._idle_s:g} s, so the upload was given up; ask again",
+                fault=Fault.NETWORK,
+            )
+        )

@@ -22,9 +22,10 @@ class _Watched:
 
 
 Watch = Literal[
-    "requests_queued", "requests_open", "requests_detached", "requests_joined", "streams_open", "slots", "slots_used",
+    "requests_queued", "requests_open", "requests_detached", "requests_joined", "requests_joined_elsewhere",
+    "streams_open", "slots", "slots_used", "redis_up", "redis_troubles",
     "sequences_decoding", "sequences_prefilling", "cache_bytes", "cache_entries", "cache_evictions",
-    "cache_lookups", "prefix_bytes", "prefix_entries", "prefix_hits", "ready", "draining",
+    "cache_lookups", "prefix_bytes", "prefix_entries", "prefix_hits", "ready", "draining", "held_bytes",
 ]  # fmt: skip
 
 WATCHED: dict[Watch, _Watched] = {
@@ -35,6 +36,12 @@ WATCHED: dict[Watch, _Watched] = {
     ),
     "requests_joined": _Watched(
         "cleave_requests_joined", "Requests that waited for the answer of an equal one.", is_counter=True
+    ),
+    "held_bytes": _Watched("cleave_held_bytes", "Reserved for payloads that are uploaded, or wait."),
+    "requests_joined_elsewhere": _Watched(
+        "cleave_requests_joined_elsewhere",
+        "Requests that got the answer of an equal one on another cloud.",
+        is_counter=True,
     ),
     "streams_open": _Watched("cleave_streams_open", "Streams of edges."),
     "slots": _Watched("cleave_slots", "Rows of the cache of keys and values.", ("model",)),
@@ -52,6 +59,13 @@ WATCHED: dict[Watch, _Watched] = {
     ),
     "cache_lookups": _Watched(
         "cleave_cache_lookups", "Look-ups in that cache.", ("kind", "outcome"), is_counter=True
+    ),
+    "redis_up": _Watched("cleave_redis_up", "1 while Redis answers, else 0."),
+    "redis_troubles": _Watched(
+        "cleave_redis_troubles",
+        "Look-ups that Redis did not answer in time, and values that it did not take.",
+        ("reason",),
+        is_counter=True,
     ),
     "prefix_bytes": _Watched(
         "cleave_prefix_bytes", "Bytes of keys and values of prompts that were read.", ("model",)

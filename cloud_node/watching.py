@@ -11,6 +11,8 @@ from cloud_node.flights import Flights
 from cloud_node.health import Health, Stage
 from cloud_node.metrics import Metrics
 from cloud_node.prefix import PrefixStore
+from cloud_node.redis_link import RedisLink
+from cloud_node.redis_store import RedisStore
 from cloud_node.service import InferenceService
 from cloud_node.store import MemoryStore
 from cloud_node.watched import Reading, Watch
@@ -35,6 +37,7 @@ def watch_service(metrics: Metrics, service: InferenceService) -> None:
     metrics.watch("streams_open", lambda: service.num_streams)
     metrics.watch("requests_open", lambda: service.requests.num_open)
     metrics.watch("requests_detached", lambda: service.requests.num_detached)
+    metrics.watch("held_bytes", lambda: service.num_held_bytes)
 
 
 def watch_health(metrics: Metrics, health: Health) -> None:
@@ -45,9 +48,27 @@ def watch_health(metrics: Metrics, health: Health) -> None:
 def watch_cache(metrics: Metrics, cache: Cache, flights: Sequence[Flights]) -> None:
     metrics.watch("cache_lookups", lambda: cache.counts)
     metrics.watch("requests_joined", lambda: sum(one.num_joined for one in flights))
+    metrics.watch("requests_joined_elsewhere", lambda: sum(one.num_joined_elsewhere for one in flights))
 
 
-def watch_store(metrics: Metrics, store: MemoryStore) -> None:
+def watch_store(metrics: Metrics, store: MemoryStore | RedisStore | None) -> None:
+    if isinstance(store, RedisStore):
+        _watch_redis(metrics, store.link)
+    elif store is not None:
+        _watch_memory(metrics, store)
+
+
+def _watch_redis(metrics: Metrics, link: RedisLink) -> None:
+    metrics.watch("redis_up", lambda: link.is_up)
+    metrics.watch(
+        "redis_troubles", lambda: {(str(reason),): count for reason, count in link.troubles.items()}
+    )
+    metrics.watch("cache_bytes", lambda: {("redis",): link.numbers.num_bytes})
+    metrics.watch("cache_entries", lambda: {("redis",): link.numbers.num_entries})
+    metrics.watch("cache_evictions", lambda: {("redis",): link.numbers.num_evicted})
+
+
+def _watch_memory(metrics: Metrics, store: MemoryStore) -> None:
     metrics.watch("cache_bytes", lambda: {("memory",): store.num_bytes})
     metrics.watch("cache_entries", lambda: {("memory",): store.num_entries})
     metrics.watch("cache_evictions", lambda: {("memory",): store.num_evicted})

@@ -9,6 +9,7 @@ import grpc
 
 from edge_node.credentials import Credentials
 from wire.addresses import is_loopback
+from wire.checked import checked_stub
 from wire.limits import grpc_options
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
@@ -40,7 +41,7 @@ def security_of(address: str, credentials: Credentials) -> tuple[Any, list[tuple
 
 def open_stub(channel: grpc.aio.Channel, credentials: Credentials) -> pb_grpc.InferenceStub:
     """The calls of the service, each with the token that holds when it begins."""
-    stub = pb_grpc.InferenceStub(channel)
+    stub = checked_stub(channel)
     return cast(pb_grpc.InferenceStub, _Carrying(stub, credentials)) if credentials.has_token else stub
 
 
@@ -65,5 +66,5 @@ def grpc_channel_options() -> list[tuple[str, Any]]:
     return [
         *grpc_options(),
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 2000),
+        ("grpc.max_reconnect_backoff_ms", 1000),
     ]

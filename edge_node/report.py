@@ -36,8 +36,9 @@ class AnswerReport:
     """Filled while the answer comes; complete once its text has ended. `ms` are milliseconds by step.
 
     Of several inputs, arm and label are the first's, bytes are those of all; `inputs` has each. `encode`
-    (preprocessing and head), `codec` and `upload` are measured on the edge, `queue`, `payload`, `tail`, `prefill` and
-    `decode` on the cloud; `first_token` and `total` run from the call of `ask`. Features that the device remembers take
+    (preprocessing and head), `codec` and `upload` are measured on the edge, `queue`, `payload`, `tail`, `prefill`,
+    `decode` and `cache` (looking into it, and waiting for an equal request elsewhere) on the cloud; `first_token` and
+    `total` run from the call of `ask`. Features that the device remembers take
     no time to encode, and those that the cloud has are not uploaded: `upload` is missing then.
     """
 
@@ -51,6 +52,7 @@ class AnswerReport:
     sent_bytes: int = 0  # of all messages of this question, the payloads among them
     jpeg_bytes: int = 0  # of the pictures, at quality 90
     cache: str = "miss"  # what the cloud had already: "answer", "features", or "miss"
+    num_resumed: int = 0  # how often it was sent again: after a lost connection, or when the cloud said
     finish_reason: str = ""
     prompt_tokens: int = 0
     generated_tokens: int = 0
@@ -96,4 +98,5 @@ class AnswerReport:
             tail=times.tail_s * 1e3,
             prefill=times.prefill_s * 1e3,
             decode=times.decode_s * 1e3,
+            cache=times.cache_s * 1e3,
         )

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
 import grpc
 
-from edge_node.inbox import Inbox
+from edge_node.inbox import Inbox, StreamLost
 from wire import limits
 from wire.codecs import all_codecs
 from wire.errors import (
     Cancelled,
     CleaveError,
+    Corrupt,
     MalformedMessage,
     Unavailable,
     from_failed,
@@ -22,6 +26,10 @@ from wire.errors import (
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
+# A cloud that is there reads a few messages within this.
+_GOODBYE_S = 1.0
+
+Metadata = Sequence[tuple[str, str | bytes]]
 _MAX_SATISFIED = 1024  # inputs that one request can have, several times over
 
 
@@ -38,20 +46,29 @@ class CloudStream:
         self._sending = asyncio.Lock()
         self._writing: set[asyncio.Future[None]] = set()
         self._reader: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._num_sent = 0  # messages up
+        self._num_heard = 0  # and down
+        self._heard_s = 0.0  # when the last came, monotonic
+        self._is_broken_by: CleaveError | None = None
         self.limits: pb.Limits | None = None
         self.is_lost = False
         # The cloud will close: what is open ends here, the next request connects anew.
         self.is_ending = False
 
     @classmethod
-    async def open(cls, stub: pb_grpc.InferenceStub, address: str, timeout_s: float) -> CloudStream:
+    async def open(
+        cls, stub: pb_grpc.InferenceStub, address: str, timeout_s: float, edge_id: str, sent_along: Metadata
+    ) -> CloudStream:
         """Says Hello and waits for Welcome."""
-        stream = cls(stub.Stream(), address)
+        stream = cls(stub.Stream(metadata=sent_along), address)
         hello = pb.Hello(
             protocol_version=limits.PROTOCOL_VERSION,
             codecs=[str(codec) for codec in all_codecs()],
             client_name="cleave",
             client_version=metadata.version("cleave"),
+            edge_id=edge_id,
+            takes_batches=True,
         )
         await stream.send(pb.Up(hello=hello))
         try:
@@ -63,6 +80,9 @@ class CloudStream:
             ) from None
         except grpc.RpcError as error:
             raise from_rpc_error(error, address) from error
+        if isinstance(first, Corrupt):
+            stream._call.cancel()
+            raise first
         if first is not grpc.aio.EOF and first.WhichOneof("message") == "failed":
             stream._call.cancel()
             raise from_failed(first.failed)
@@ -73,7 +93,9 @@ class CloudStream:
             stream._call.cancel()
             raise MalformedMessage(f"{address} takes chunks of 0 bytes, so that nothing can be sent to it")
         stream.limits = first.welcome.limits
+        stream._num_heard, stream._heard_s = 1, time.monotonic()
         stream._reader = asyncio.create_task(stream._read())
+        stream._watcher = asyncio.create_task(stream._watch())
         return stream
 
     def subscribe(self, request_id: str) -> Inbox:
@@ -89,6 +111,16 @@ class CloudStream:
         satisfied = self._satisfied.get(request_id, ())
         is_satisfied = input_index in satisfied or None in satisfied
         return request_id in self._inboxes and not is_satisfied and not self.is_lost
+
+    def break_off(self, error: CleaveError) -> None:
+        """Ends the stream here, as one that cannot be trusted: what is open on it may go on elsewhere."""
+        self._is_broken_by = self._is_broken_by or error
+        self.is_lost = True
+        self._call.cancel()
+
+    def give_up(self, request_id: str, error: CleaveError) -> None:
+        """Ends one request here with `error`; the cloud is not told."""
+        self._put(request_id, error)
 
     async def send(self, up: pb.Up) -> None:
         if self.is_lost:
@@ -106,33 +138,85 @@ class CloudStream:
 
     async def _write(self, up: pb.Up) -> None:
         async with self._sending:
+            if up.HasField("ping"):
+                up.ping.sent_messages = self._num_sent
             await self._call.write(up)
+            self._num_sent += 1
 
     async def close(self) -> None:
-        self._end(Cancelled(f"the link to {self._address} was closed here"))
+        """Nobody wants what is open any more: the cloud is told, as it would wait for an edge that is only lost."""
+        left = list(self._inboxes)
+        self._end(closed_here(self._address))
+        if left:
+            with contextlib.suppress(TimeoutError, grpc.RpcError, asyncio.InvalidStateError):
+                async with asyncio.timeout(_GOODBYE_S):
+                    await self._say_goodbye(left)
         self._call.cancel()
         if self._reader is not None:
             await asyncio.gather(self._reader, return_exceptions=True)
+
+    async def _say_goodbye(self, request_ids: Sequence[str]) -> None:
+        for request_id in request_ids:
+            await self._write(pb.Up(cancel=pb.Cancel(request_id=request_id)))
+        async with self._sending:
+            await self._call.done_writing()
+        if self._reader is not None:  # a call that is cancelled at once takes back what was not read yet
+            await asyncio.shield(self._reader)
 
     async def _read(self) -> None:
         ending: CleaveError = Unavailable(f"{self._address} closed the stream; ask again")
         try:
             while (down := await self._call.read()) is not grpc.aio.EOF:
+                if isinstance(down, Corrupt):
+                    self.break_off(down)
+                    break
                 self._hand_out(down)
+                self._num_heard += 1
+                self._heard_s = time.monotonic()
         except grpc.RpcError as error:
             ending = from_rpc_error(error, self._address)
+        except asyncio.CancelledError:  # so gRPC says that the call was
+            if self._is_broken_by is None:
+                raise
         finally:
-            self._end(ending)
+            self._end(StreamLost(self._is_broken_by or ending))
 
-    def _end(self, error: CleaveError) -> None:
+    async def _watch(self) -> None:
+        """Asks for a sign of life where requests wait and nothing comes, and breaks off where none comes then.
+
+        gRPC's keepalive asks the next hop, which may be a balancer, and a peer's network threads, which may live while
+        it hangs.
+        """
+        while not self.is_lost:
+            await asyncio.sleep(
+                max(0.0, self._heard_s + limits.KEEPALIVE_S - time.monotonic()) or limits.KEEPALIVE_S
+            )
+            heard_s = self._heard_s
+            if not self._inboxes or time.monotonic() < heard_s + limits.KEEPALIVE_S:
+                continue
+            with contextlib.suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(limits.KEEPALIVE_TIMEOUT_S):
+                    await self.send(pb.Up(ping=pb.Ping()))
+                    await asyncio.Event().wait()
+            if self._heard_s == heard_s:
+                quiet_s = limits.KEEPALIVE_S + limits.KEEPALIVE_TIMEOUT_S
+                self.break_off(Unavailable(f"{self._address} said nothing for {quiet_s:g} s; ask again"))
+
+    def _end(self, item: CleaveError | StreamLost) -> None:
         self.is_lost = True
+        if self._watcher is not None:
+            self._watcher.cancel()
         for inbox in self._inboxes.values():
-            inbox.put(error)
+            inbox.put(item)
         self._inboxes.clear()
 
     def _hand_out(self, down: pb.Down) -> None:
         kind = down.WhichOneof("message")
-        if kind == "deltas":
+        if kind == "batch":
+            for one in down.batch.downs:
+                if one.WhichOneof("message") != "batch":
+                    self._hand_out(one)
+        elif kind == "deltas":
             for delta in down.deltas.deltas:
                 self._put(delta.request_id, pb.Down(deltas=pb.DeltaBatch(deltas=[delta])))
         elif kind == "failed":
@@ -144,6 +228,10 @@ class CloudStream:
                 if len(found) < _MAX_SATISFIED:
                     found.add(None if is_answer else down.have.input_index)
             self._put(down.have.request_id, down)
+        elif kind == "pong":
+            if down.pong.sent_messages and down.pong.sent_messages != self._num_heard:
+                counts = f"{down.pong.sent_messages} messages, and {self._num_heard} came"
+                self.break_off(Corrupt(f"{self._address} sent {counts}; ask again"))
         elif kind == "go_away":
             self.is_ending = True
         elif kind is not None and hasattr(getattr(down, kind), "request_id"):
@@ -155,3 +243,7 @@ class CloudStream:
             return
         if isinstance(inbox.put(item), CleaveError):
             self.unsubscribe(request_id)
+
+
+def closed_here(address: str) -> Cancelled:
+    return Cancelled(f"the link to {address} was closed here")

@@ -1,6 +1,7 @@
 """One encoder of a bundle, as its manifest lists it: input shape, preprocessing, split points, stages, codecs."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -34,12 +35,18 @@ class TensorEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
     def spec(self) -> TensorSpec:
         """The same, checked. Raises MalformedMessage or TooLarge."""
-        return TensorSpec(self.name, DType.parse(self.dtype), tuple(self.shape))
+        return _spec(self.name, self.dtype, tuple(self.shape))
 
     @classmethod
     def of(cls, spec: TensorSpec) -> "TensorEntry":
         """The entry of a spec."""
         return cls(spec.name, spec.dtype.value, list(spec.shape))
+
+
+@lru_cache(maxsize=4096)
+def _spec(name: str, dtype: str, shape: tuple[int, ...]) -> TensorSpec:
+    """Asked for at every request; manifests, which the operator or a pinned digest chose, hold few."""
+    return TensorSpec(name, DType.parse(dtype), shape)
 
 
 class SplitPoint(Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from zlib import crc32
 
+from wire.crc import combine
 from wire.errors import Corrupt, MalformedMessage, TooLarge
 from wire.limits import MAX_CHUNK_BYTES
+
+# From here on a CRC-32 is put together from those of two parts more quickly than it is counted again.
+_COMBINED_FROM_BYTES = 16 * 1024
 
 
 class Piece(NamedTuple):
@@ -33,7 +37,9 @@ class Assembler:
             raise TooLarge(f"the payload declares {total_bytes} bytes; at most {limit} are accepted")
         self._total_bytes = total_bytes
         self._max_chunk_bytes = max_chunk_bytes
-        self._buffer = bytearray()
+        self._pieces: list[bytes] = []
+        self._received_bytes = 0
+        self._crc32 = 0  # of all that has come
 
     @property
     def total_bytes(self) -> int:
@@ -43,12 +49,12 @@ class Assembler:
     @property
     def received_bytes(self) -> int:
         """Bytes that have come; the next piece starts here."""
-        return len(self._buffer)
+        return self._received_bytes
 
     @property
     def is_complete(self) -> bool:
         """Whether all bytes have come."""
-        return len(self._buffer) == self._total_bytes
+        return self._received_bytes == self._total_bytes
 
     def add(self, offset: int, data: bytes, crc: int) -> int:
         """Take the next piece and return `received_bytes`. A piece that is refused changes nothing.
@@ -67,13 +73,18 @@ class Assembler:
             raise MalformedMessage(f"a chunk ends at byte {offset + len(data)} of {self._total_bytes}")
         if crc32(data) != crc:
             raise Corrupt(f"the chunk at byte {offset} does not have its CRC-32; send it again")
-        self._buffer += data
-        return self.received_bytes
+        is_large = len(data) >= _COMBINED_FROM_BYTES
+        self._crc32 = combine(self._crc32, crc, len(data)) if is_large else crc32(data, self._crc32)
+        self._pieces.append(data)
+        self._received_bytes += len(data)
+        return self._received_bytes
 
     def payload(self, crc: int) -> memoryview:
-        """The whole payload, read-only and not copied. Raises MalformedMessage (incomplete) or Corrupt."""
+        """The whole payload, read-only; it is put together once. Raises MalformedMessage (incomplete) or Corrupt."""
         if not self.is_complete:
             raise MalformedMessage(f"the payload ended at byte {self.received_bytes} of {self._total_bytes}")
-        if crc32(self._buffer) != crc:
+        if self._crc32 != crc:
             raise Corrupt("the payload does not have its CRC-32; send it again")
-        return memoryview(self._buffer).toreadonly()
+        # What came in one piece is not copied.
+        self._pieces = [b"".join(self._pieces)]
+        return memoryview(self._pieces[0])

@@ -12,6 +12,7 @@ import torch
 
 from bench.profiling import ServiceProfile
 from cloud_node.config import CloudConfig
+from cloud_node.redis_settings import parse_redis_url
 from cloud_node.runner import ModelRunner
 from cloud_node.sequence import Sequence
 from cloud_node.server import Source, run
@@ -22,6 +23,8 @@ def main(told: dict[str, Any]) -> None:
     torch.set_num_threads(told["threads"])
     changes = dict(told["config"])
     limits = changes.pop("limits", {})
+    if url := changes.pop("redis", None):
+        changes["redis"] = parse_redis_url(url)
     config = CloudConfig(listen="127.0.0.1:0", **changes)
     config = replace(config, limits=replace(config.limits, **limits))
     sequences = _remember_sequences() if told["tokens"] else []

@@ -76,6 +76,8 @@ def everything() -> Metrics:
     for name in get_args(Watch):
         if name in _BY_STORE:
             metrics.watch(name, lambda: {("memory",): 1})
+        elif name == "redis_troubles":
+            metrics.watch(name, lambda: {("timeout",): 1})
         elif name == "cache_lookups":
             metrics.watch(name, lambda: {("answer", "hit"): 1})
         elif name in _BY_MODEL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from cloud_node import outbox as outbox_module
 from cloud_node.outbox import Outbox
@@ -10,10 +11,12 @@ from cloud_node.sequence import TextDelta
 from wire.v1 import inference_pb2 as pb
 
 
-def drained(outbox: Outbox) -> list[pb.Down]:
-    outbox.end()
-
+def drained(fill: Callable[[Outbox], None], *, makes_batches: bool = False) -> list[pb.Down]:
     async def run() -> list[pb.Down]:
+        outbox = Outbox()
+        outbox.makes_batches = makes_batches
+        fill(outbox)
+        outbox.end()
         return [down async for down in outbox.messages()]
 
     return asyncio.run(run())
@@ -33,29 +36,34 @@ def told(downs: list[pb.Down]) -> list[object]:
 
 
 def test_deltas_of_one_step_go_in_one_message() -> None:
-    outbox = Outbox()
-    for name in "abc":
-        outbox.put_delta(name, TextDelta(f"{name}!", 4, 1))
-    assert told(drained(outbox)) == [[("a", "a!", 4, 1), ("b", "b!", 4, 1), ("c", "c!", 4, 1)]]
+    def fill(outbox: Outbox) -> None:
+        for name in "abc":
+            outbox.put_delta(name, TextDelta(f"{name}!", 4, 1))
+
+    assert told(drained(fill)) == [[("a", "a!", 4, 1), ("b", "b!", 4, 1), ("c", "c!", 4, 1)]]
 
 
 def test_reader_that_is_slow_gets_one_delta_per_request_with_all_its_text() -> None:
-    outbox = Outbox()
-    for step in range(3):
-        outbox.put_delta("a", TextDelta(f"a{step} ", step, 1))
-        outbox.put_delta("b", TextDelta(f"b{step} ", 2 * step, 2))
-    assert told(drained(outbox)) == [[("a", "a0 a1 a2 ", 0, 3), ("b", "b0 b1 b2 ", 0, 6)]]
+    def fill(outbox: Outbox) -> None:
+        for step in range(3):
+            outbox.put_delta("a", TextDelta(f"a{step} ", step, 1))
+            outbox.put_delta("b", TextDelta(f"b{step} ", 2 * step, 2))
+
+    assert told(drained(fill)) == [[("a", "a0 a1 a2 ", 0, 3), ("b", "b0 b1 b2 ", 0, 6)]]
 
 
 def test_delta_never_moves_before_or_behind_another_message() -> None:
-    outbox = Outbox()
-    outbox.put_delta("a", TextDelta("1", 0, 1))
-    outbox.put_delta("b", TextDelta("2", 0, 1))
-    outbox.put(done("a"))
-    outbox.put_delta("b", TextDelta("3", 1, 1))
-    outbox.put(done("b"))
-    outbox.put_delta("a", TextDelta("another with this id", 0, 1))
-    assert told(drained(outbox)) == [
+    def fill(outbox: Outbox) -> None:
+        outbox.put_delta("a", TextDelta("1", 0, 1))
+        outbox.put_delta("b", TextDelta("2", 0, 1))
+        outbox.put(done("a"))
+        outbox.put_delta("b", TextDelta("3", 1, 1))
+        outbox.put(done("b"))
+        outbox.put_delta("a", TextDelta("another with this id", 0, 1))
+
+    (batch,) = drained(fill, makes_batches=True)
+    assert told(list(batch.batch.downs)) == told(drained(fill))
+    assert told(drained(fill)) == [
         [("a", "1", 0, 1), ("b", "2", 0, 1)],
         ("done", "a"),
         [("b", "3", 1, 1)],
@@ -84,20 +92,23 @@ def test_message_that_was_taken_changes_no_more() -> None:
 
 
 def test_batch_is_bounded() -> None:
-    outbox = Outbox()
     text = "x" * (outbox_module.MAX_BATCH_CHARS // 2)
-    for index in range(6):
-        outbox.put_delta("a", TextDelta(text, index, 1))
-    assert [batch[0][2:] for batch in told(drained(outbox))] == [(0, 2), (2, 2), (4, 2)]  # type: ignore[index]
+
+    def fill(outbox: Outbox) -> None:
+        for index in range(6):
+            outbox.put_delta("a", TextDelta(text, index, 1))
+
+    assert [batch[0][2:] for batch in told(drained(fill))] == [(0, 2), (2, 2), (4, 2)]  # type: ignore[index]
 
 
 def test_what_is_put_after_the_end_is_not_sent() -> None:
-    outbox = Outbox()
-    outbox.put(done("a"))
-    outbox.end()
-    outbox.put(done("b"))
-    outbox.put_delta("c", TextDelta("late", 0, 1))
-    assert told(drained(outbox)) == [("done", "a")]
+    def fill(outbox: Outbox) -> None:
+        outbox.put(done("a"))
+        outbox.end()
+        outbox.put(done("b"))
+        outbox.put_delta("c", TextDelta("late", 0, 1))
+
+    assert told(drained(fill)) == [("done", "a")]
 
 
 def test_tokens_that_come_fast_share_a_message_and_the_first_goes_at_once() -> None:
@@ -139,5 +150,39 @@ def test_tokens_go_when_it_is_time() -> None:
         for index in range(3):
             outbox.put_delta("a", TextDelta("a", index, 1))
             assert told([await anext(messages)]) == [[("a", "a", index, 1)]]
+
+    asyncio.run(run())
+
+
+def test_messages_that_wait_go_together_within_bounds_for_an_edge_that_reads_it_so() -> None:
+    long = "x" * (outbox_module.MAX_TOGETHER_BYTES // 3)
+
+    def fill(outbox: Outbox) -> None:
+        for _ in range(outbox_module.MAX_TOGETHER + 1):
+            outbox.put(done("a"))
+        for _ in range(4):
+            outbox.put(pb.Down(failed=pb.Failed(message=long)))
+
+    first, second, third = drained(fill, makes_batches=True)
+    assert len(first.batch.downs) == outbox_module.MAX_TOGETHER
+    assert [down.WhichOneof("message") for down in second.batch.downs] == ["done", "failed", "failed"]
+    assert len(third.batch.downs) == 2
+    assert all(down.ByteSize() < 2 * outbox_module.MAX_TOGETHER_BYTES for down in (first, second, third))
+    assert not any(down.HasField("batch") for down in drained(fill))
+
+
+def test_what_is_not_urgent_waits_for_what_is_and_goes_by_itself_in_the_end() -> None:
+    async def run() -> None:
+        outbox = Outbox()
+        outbox.makes_batches = True
+        messages = outbox.messages()
+        outbox.put(pb.Down(ack=pb.Ack(request_id="a")), is_urgent=False)
+        waiting = asyncio.ensure_future(anext(messages))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        outbox.put(done("a"))
+        assert [down.WhichOneof("message") for down in (await waiting).batch.downs] == ["ack", "done"]
+        outbox.put(pb.Down(ack=pb.Ack(request_id="b")), is_urgent=False)
+        assert (await anext(messages)).ack.request_id == "b"
 
     asyncio.run(run())

@@ -105,6 +105,7 @@ def test_engine_stops_when_all_who_waited_have_left(served: Served, bundle: Path
             for name in ("a", "b"):
                 await t.say(open=asked(served, "hold for ever", name))
             await t.hear("have", "b")
+            await until(lambda: bool(runner.ran))
             for name in ("a", "b"):
                 await t.say(cancel=pb.Cancel(request_id=name))
                 assert (await t.hear("failed", name)).code == pb.ERROR_CODE_CANCELLED
@@ -125,15 +126,15 @@ def test_failure_reaches_all_who_wait_and_is_computed_again_when_asked_again(
         async with cloud(served, bundle, runner) as server, talk(server.address) as t:
             await t.welcomed()
             for name in ("a", "b"):
-                await t.say(open=asked(served, "hold fail", name))
+                await t.say(open=asked(served, "hold hold fail", name))
             await t.hear("have", "b")
             runner.release.set()
             failed = {(await t.hear("failed")).request_id for _ in range(2)}
             assert failed == {"a", "b"}
-            await t.say(open=asked(served, "hold fail", "c", is_inline=False))
+            await t.say(open=asked(served, "hold hold fail", "c", is_inline=False))
             assert (await t.hear("have", "c")).what == pb.Have.WHAT_FEATURES
             await t.hear("failed", "c")
             assert num_left(server) == flights_open(server) == 0
-        assert runner.ran == ["hold fail", "hold fail"]
+        assert runner.ran == ["hold hold fail", "hold hold fail"]
 
     settle(run())

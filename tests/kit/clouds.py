@@ -88,7 +88,7 @@ class FakeRunner:
 
     def step(self, prompts: Values[FakePrompt], first_row: int = 0) -> list[int | CleaveError]:
         assert [self.rows[first_row + index] for index in range(len(prompts))] == list(prompts)
-        if any(prompt.is_next("fail") for prompt in prompts):
+        if any(self._fails(prompt) for prompt in prompts):
             raise self.failure
         self.batches.append(len(prompts))
         for prompt in prompts:
@@ -100,8 +100,11 @@ class FakeRunner:
         assert self.rows[source] is prompt
         self.rows[target] = prompt
 
+    def _fails(self, prompt: FakePrompt) -> bool:
+        return prompt.is_next("fail") and (self.release.is_set() or not prompt.is_holding)
+
     def _next(self, prompt: FakePrompt) -> int:
-        if prompt.is_next("fail"):
+        if self._fails(prompt):
             raise self.failure
         if prompt.is_holding and not self.release.is_set():
             return NOTHING

@@ -233,6 +233,9 @@ class Up(_message.Message):
     CHUNK_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
     PING_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    check: _builtins.int
+    """CRC-32 of the bytes of this message that stand before it, of a Chunk those before its data; the last field"""
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -251,13 +254,19 @@ class Up(_message.Message):
         chunk: Global___Chunk | None = ...,
         cancel: Global___Cancel | None = ...,
         ping: Global___Ping | None = ...,
+        check: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "chunk", b"chunk", "hello", b"hello", "message", b"message", "open", b"open", "ping", b"ping"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_check", b"_check", "cancel", b"cancel", "check", b"check", "chunk", b"chunk", "hello", b"hello", "message", b"message", "open", b"open", "ping", b"ping"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "chunk", b"chunk", "hello", b"hello", "message", b"message", "open", b"open", "ping", b"ping"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_check", b"_check", "cancel", b"cancel", "check", b"check", "chunk", b"chunk", "hello", b"hello", "message", b"message", "open", b"open", "ping", b"ping"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__check: _TypeAlias = _typing.Literal["check"]  # noqa: Y015
+    _WhichOneofArgType__check: _TypeAlias = _typing.Literal["_check", b"_check"]  # noqa: Y015
     _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "open", "chunk", "cancel", "ping"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__check) -> _WhichOneofReturnType__check | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___Up: _TypeAlias = Up  # noqa: Y015
@@ -274,6 +283,7 @@ class Hello(_message.Message):
     CLIENT_NAME_FIELD_NUMBER: _builtins.int
     CLIENT_VERSION_FIELD_NUMBER: _builtins.int
     EDGE_ID_FIELD_NUMBER: _builtins.int
+    TAKES_BATCHES_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """1"""
     client_name: _builtins.str
@@ -282,6 +292,8 @@ class Hello(_message.Message):
     """for the log; at most 64 characters"""
     edge_id: _builtins.str
     """0 to 64 characters of [A-Za-z0-9_-]: the same device says the same one; a balancer and a staged rollout go by it"""
+    takes_batches: _builtins.bool
+    """the edge reads Batch, which a cloud then sends where several messages wait"""
     @_builtins.property
     def bundle_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """of the bundles the edge holds; at most 16"""
@@ -299,10 +311,11 @@ class Hello(_message.Message):
         client_name: _builtins.str = ...,
         client_version: _builtins.str = ...,
         edge_id: _builtins.str = ...,
+        takes_batches: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digests", b"bundle_digests", "client_name", b"client_name", "client_version", b"client_version", "codecs", b"codecs", "edge_id", b"edge_id", "protocol_version", b"protocol_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digests", b"bundle_digests", "client_name", b"client_name", "client_version", b"client_version", "codecs", b"codecs", "edge_id", b"edge_id", "protocol_version", b"protocol_version", "takes_batches", b"takes_batches"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -665,6 +678,7 @@ class Input(_message.Message):
     PAYLOAD_FIELD_NUMBER: _builtins.int
     CRC32_FIELD_NUMBER: _builtins.int
     NUM_TILES_FIELD_NUMBER: _builtins.int
+    FOLLOWS_FIELD_NUMBER: _builtins.int
     modality: Global___Modality.ValueType
     input_key: _builtins.bytes
     """32 bytes: SHA-256 of the caller's bytes and of the preprocessing digest; empty: do not look in the cache"""
@@ -684,6 +698,10 @@ class Input(_message.Message):
     """of the whole payload"""
     num_tiles: _builtins.int
     """of a chain whose inputs are tiled: how many tiles of a picture, or windows of a sound, lie behind one"""
+    follows: _builtins.bool
+    """another in each tensor, along a first axis of their own; at most 64; 0 for other chains
+    the payload's Chunks come right behind the Open: the cloud says no Need for it
+    """
     @_builtins.property
     def image(self) -> Global___ImageSize: ...
     @_builtins.property
@@ -714,10 +732,11 @@ class Input(_message.Message):
         payload: _builtins.bytes = ...,
         crc32: _builtins.int = ...,
         num_tiles: _builtins.int = ...,
+        follows: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "image", b"image", "size", b"size", "text", b"text", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "codec_id", b"codec_id", "crc32", b"crc32", "image", b"image", "input_key", b"input_key", "modality", b"modality", "num_tiles", b"num_tiles", "payload", b"payload", "setting", b"setting", "shape_id", b"shape_id", "size", b"size", "split_point", b"split_point", "tensors", b"tensors", "text", b"text", "total_bytes", b"total_bytes", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "codec_id", b"codec_id", "crc32", b"crc32", "follows", b"follows", "image", b"image", "input_key", b"input_key", "modality", b"modality", "num_tiles", b"num_tiles", "payload", b"payload", "setting", b"setting", "shape_id", b"shape_id", "size", b"size", "split_point", b"split_point", "tensors", b"tensors", "text", b"text", "total_bytes", b"total_bytes", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_size: _TypeAlias = _typing.Literal["image", "audio", "video", "text"]  # noqa: Y015
     _WhichOneofArgType_size: _TypeAlias = _typing.Literal["size", b"size"]  # noqa: Y015
@@ -941,16 +960,20 @@ class Ping(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NONCE_FIELD_NUMBER: _builtins.int
+    SENT_MESSAGES_FIELD_NUMBER: _builtins.int
     nonce: _builtins.int
     """returned in Pong"""
+    sent_messages: _builtins.int
+    """up this stream, before this one; where fewer came, the link lost some; 0: not counted"""
     def __init__(
         self,
         *,
         nonce: _builtins.int = ...,
+        sent_messages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce", "sent_messages", b"sent_messages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -976,6 +999,10 @@ class Down(_message.Message):
     GO_AWAY_FIELD_NUMBER: _builtins.int
     PONG_FIELD_NUMBER: _builtins.int
     EMBEDDED_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    check: _builtins.int
+    """as in Up"""
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -998,6 +1025,8 @@ class Down(_message.Message):
     def pong(self) -> Global___Pong: ...
     @_builtins.property
     def embedded(self) -> Global___Embedded: ...
+    @_builtins.property
+    def batch(self) -> Global___Batch: ...
     def __init__(
         self,
         *,
@@ -1012,16 +1041,47 @@ class Down(_message.Message):
         go_away: Global___GoAway | None = ...,
         pong: Global___Pong | None = ...,
         embedded: Global___Embedded | None = ...,
+        batch: Global___Batch | None = ...,
+        check: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "deltas", b"deltas", "done", b"done", "embedded", b"embedded", "failed", b"failed", "go_away", b"go_away", "have", b"have", "load", b"load", "message", b"message", "need", b"need", "pong", b"pong", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_check", b"_check", "ack", b"ack", "batch", b"batch", "check", b"check", "deltas", b"deltas", "done", b"done", "embedded", b"embedded", "failed", b"failed", "go_away", b"go_away", "have", b"have", "load", b"load", "message", b"message", "need", b"need", "pong", b"pong", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "deltas", b"deltas", "done", b"done", "embedded", b"embedded", "failed", b"failed", "go_away", b"go_away", "have", b"have", "load", b"load", "message", b"message", "need", b"need", "pong", b"pong", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_check", b"_check", "ack", b"ack", "batch", b"batch", "check", b"check", "deltas", b"deltas", "done", b"done", "embedded", b"embedded", "failed", b"failed", "go_away", b"go_away", "have", b"have", "load", b"load", "message", b"message", "need", b"need", "pong", b"pong", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "have", "need", "ack", "deltas", "done", "failed", "load", "go_away", "pong", "embedded"]  # noqa: Y015
+    _WhichOneofReturnType__check: _TypeAlias = _typing.Literal["check"]  # noqa: Y015
+    _WhichOneofArgType__check: _TypeAlias = _typing.Literal["_check", b"_check"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "have", "need", "ack", "deltas", "done", "failed", "load", "go_away", "pong", "embedded", "batch"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__check) -> _WhichOneofReturnType__check | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___Down: _TypeAlias = Down  # noqa: Y015
+
+@_typing.final
+class Batch(_message.Message):
+    """Messages that wait to go down, in their order: one gRPC message costs as much as all that is in it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOWNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def downs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Down]:
+        """2 to 64; none of them a Batch"""
+
+    def __init__(
+        self,
+        *,
+        downs: _abc.Iterable[Global___Down] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["downs", b"downs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Batch: _TypeAlias = Batch  # noqa: Y015
 
 @_typing.final
 class Welcome(_message.Message):
@@ -1544,18 +1604,22 @@ class Pong(_message.Message):
 
     NONCE_FIELD_NUMBER: _builtins.int
     SERVER_TIME_S_FIELD_NUMBER: _builtins.int
+    SENT_MESSAGES_FIELD_NUMBER: _builtins.int
     nonce: _builtins.int
     server_time_s: _builtins.float
     """as in Ack"""
+    sent_messages: _builtins.int
+    """down this stream, before this one; 0: not counted"""
     def __init__(
         self,
         *,
         nonce: _builtins.int = ...,
         server_time_s: _builtins.float = ...,
+        sent_messages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce", "server_time_s", b"server_time_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce", "sent_messages", b"sent_messages", "server_time_s", b"server_time_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
