@@ -317,12 +317,12 @@ def test_cloud_that_lets_nobody_in_is_refused(setting: str) -> None:
         CloudConfig(**{setting: 0})  # type: ignore[arg-type]
 
 
-def test_message_that_is_none_is_the_edges_fault_and_fills_no_log(
+def test_message_that_is_none_ends_its_stream_and_fills_no_log(
     served: Served, bundle: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def run() -> None:
         async with cloud(served, bundle, FakeRunner()) as server, channel(server.address) as made:
-            assert await ended(server, b"\xff" * 9) == grpc.StatusCode.INVALID_ARGUMENT
+            assert await ended(server, b"\xff" * 9) == grpc.StatusCode.DATA_LOSS
             with pytest.raises(grpc.aio.AioRpcError):
                 await made.unary_unary("/wire.v1.Inference/Describe")(b"\xff" * 9)
             await answers(server, served)

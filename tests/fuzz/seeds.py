@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from cloud_node.cache import Answer, Features, _Claim
+from cloud_node.cache import Answer
+from cloud_node.held_arms import Features, Held
 from cloud_node.sequence import FinishReason
 from tests.fuzz.framing import framed
 from tests.fuzz.served import BOUNDS, SIGNATURE, TOKEN, all_served, manifest_of, recipes, served_of
@@ -117,7 +118,7 @@ def _opens() -> Iterator[Seed]:
 
 def _cached() -> Iterator[Seed]:
     bodies = (
-        _Claim(b"f" * 32),
+        [Held("32x32", 0, 1, "raw", b"f" * 32), Held("tiles", 3, 2, "int8:token+zstd", b"g" * 32)],
         Features((3, 4), memoryview(b"abcdefg")),
         Answer("yes", 1, 9, FinishReason.STOP_TOKEN),
     )
