@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cloud_node.embed import Embed, parse_embed
-from cloud_node.inputs import RequestInput, parse_inputs
+from cloud_node.inputs import RequestInput, check_count, parse_inputs
 from cloud_node.served import Bounds, Served
 from cloud_node.settings import Settings, parse_settings
 from cloud_node.tenants import ANYBODY, Tenant
@@ -47,6 +47,8 @@ class Request:
 def parse_open(message: pb.Open, served: Served, bounds: Bounds, tenant: Tenant = ANYBODY) -> Request:
     """The request to a model that an Open holds; raises a CleaveError that says what it may not ask."""
     check_request_id(message.request_id)
+    # First: a message of a megabyte holds half a million empty ones, and looking at each holds up everybody.
+    check_count(message.inputs, bounds)
     # At split point 0 the edge has run nothing of the bundle, and need not hold it.
     if message.bundle_digest != served.bundle_digest and (
         message.bundle_digest or any(item.split_point for item in message.inputs)
