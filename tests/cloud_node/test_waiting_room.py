@@ -253,3 +253,16 @@ def test_those_with_all_the_rows_are_waited_for_and_those_with_some_are_not() ->
         return room.check(sequence_of().request, 1000.0, 0.0, 0.5)
 
     assert check(num_slots=2) == pytest.approx(check(num_slots=3) + 3.0)
+
+
+def test_one_that_has_become_urgent_goes_before_others_as_long_as_it_waits() -> None:
+    room = WaitingRoom(Places(64, 16), Pace())
+    asked = [sequence_of(float(now)) for now in range(4)]
+    for one in asked:
+        room.enter(one, 10.0, 0.5)
+    room.hasten(asked[3], -45.0)
+    room.hasten(asked[3], 99.0)  # never later
+    assert room.take(2, 1 << 30, 10.0, 0.5)[0] == [asked[3], asked[0]]
+    room.hasten(asked[0], -99.0)  # taken up: the batch has its order
+    assert asked[0].virtual_arrival_s == 0.0
+    assert room.take(2, 1 << 30, 10.0, 0.5)[0] == asked[1:3]
