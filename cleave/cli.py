@@ -208,7 +208,7 @@ def bench(
         str,
         typer.Argument(
             help="exact, footprint, accuracy, batch, repeat, mixed-split, soak, coverage, speech, retrieval, "
-            "overload or faults."
+            "overhead, overload or faults."
         ),
     ],
     quick: Annotated[bool, typer.Option("--quick", help="A sample, in about a minute.")] = False,

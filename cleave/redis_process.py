@@ -11,9 +11,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 _START_S, _END_S = 20.0, 5.0
 
@@ -51,7 +54,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], port: int) -> bool:
     """Whether it answers at last, with or without a password."""
     ends_s = time.monotonic() + _START_S
     while process.poll() is None and time.monotonic() < ends_s:
-        with contextlib.closing(redis.Redis(port=port)) as client:
+        with contextlib.closing(redis.Redis(port=port, retry=Retry(NoBackoff(), 0))) as client:
             try:
                 client.ping()
                 return True
@@ -62,9 +65,21 @@ def wait_until_ready(process: subprocess.Popen[bytes], port: int) -> bool:
     return False
 
 
+@dataclass(frozen=True, slots=True)
+class RedisProcess:
+    """One that runs."""
+
+    url: str
+    pid: int
+
+
 @contextlib.contextmanager
-def redis_process(program: str, max_mb: int = 256) -> Iterator[str | None]:
-    """Its URL; None where it does not start."""
+def redis_process(max_mb: int = 256) -> Iterator[RedisProcess | None]:
+    """The first of the programs that are installed; None where there is none, or it does not start."""
+    program = next(iter(redis_programs().values()), None)
+    if program is None:
+        yield None
+        return
     with tempfile.TemporaryDirectory(prefix="cleave-redis-") as folder:
         port = free_port()
         bounds = ["--maxmemory", f"{max_mb}mb", "--maxmemory-policy", "allkeys-lru"]
@@ -73,7 +88,8 @@ def redis_process(program: str, max_mb: int = 256) -> Iterator[str | None]:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, env=_environment(),
         )  # fmt: skip
         try:
-            yield f"redis://127.0.0.1:{port}/0" if wait_until_ready(process, port) else None
+            is_ready = wait_until_ready(process, port)
+            yield RedisProcess(f"redis://127.0.0.1:{port}/0", process.pid) if is_ready else None
         finally:
             process.terminate()
             try:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from cleave.assets import assets_folder, resolve_model
 from cleave.processes import cloud_process
+from cleave.redis_process import RedisProcess, redis_process
 from cleave.terminal import print_table, printable
 from edge_node.blocking import EdgeNode
 from wire.errors import CleaveError, Unavailable
@@ -31,9 +33,13 @@ def run_demo(model: str, codec: str | None, *, as_json: bool) -> bool:
     console = Console(stderr=as_json, quiet=as_json)
     answers: list[dict[str, Any]] = []
     try:
-        with console.status("starting a cloud node"), _cloud(model) as (address, pid):
+        with (
+            redis_process() as redis,
+            console.status("starting a cloud node"),
+            _cloud(model, redis) as (address, pid),
+        ):
             items = plan(_samples(), _num_split_points(address), codec)
-            console.print(f"cloud node: process {pid}, {address}")
+            console.print(f"cloud node: process {pid}, {address}; its cache is in {_place(redis)}")
             answers = [*_ask(items, address, console)]
     except CleaveError as error:
         if not as_json:
@@ -42,9 +48,10 @@ def run_demo(model: str, codec: str | None, *, as_json: bool) -> bool:
         return False
     ok = all(answer["answer"] == answer["expected"] for answer in answers)
     if as_json:
-        print(json.dumps({"answers": answers, "ok": ok}))
+        print(json.dumps({"answers": answers, "cache_in": _place(redis).partition(":")[0], "ok": ok}))
     else:
         _print(answers)
+        print(f"what the cloud had was in {_place(redis)}")
     return ok
 
 
@@ -64,8 +71,12 @@ def plan(samples: Sequence[dict[str, str]], num_split_points: int, codec: str | 
     return [*items, next(item for item in items if item["image"] == pictures[-1])]
 
 
-def _cloud(model: str) -> Any:
-    return cloud_process(resolve_model(model), None)
+def _place(redis: RedisProcess | None) -> str:
+    return redis.url if redis is not None else "memory"
+
+
+def _cloud(model: str, redis: RedisProcess | None) -> AbstractContextManager[tuple[str, int]]:
+    return cloud_process(resolve_model(model), None, *(("--redis", redis.url) if redis else ()))
 
 
 def _num_split_points(address: str) -> int:

@@ -40,6 +40,11 @@ def test_models_bundles_and_names_that_do_not_go_together_are_one_sentence(
         )
 
 
+def test_redis_url_that_cannot_be_used_is_said_before_a_model_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="the Redis URL cannot be used: it begins with neither"):
+        serve_cloud([str(tmp_path / "none")], redis_url="localhost:6379")
+
+
 def test_one_model_that_does_not_load_ends_the_start(
     tiny_checkpoint: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ def test_the_demo_as_json_prints_one_object_with_every_answer_as_expected(tmp_pa
     told = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
     assert told["ok"] is True
+    assert told["cache_in"] == "redis"
     assert len(told["answers"]) >= 6
     for answer in told["answers"]:
         assert answer["answer"] == answer["expected"]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from cloud_node.leases import Lease, Leases
@@ -36,8 +36,7 @@ class Node:
 
 @contextlib.asynccontextmanager
 async def node_at(server: RedisServer, **changes: Any) -> AsyncIterator[Node]:
-    settings = replace(server.settings(), timeout_s=0.2, **changes)
-    store = RedisStore(settings, 60)
+    store = RedisStore(server.settings(**changes), 60)
     await store.start()
     node = Node(store, Leases(store))
     try:
@@ -136,7 +135,7 @@ async def test_operator_bounds_the_wait_too(server: RedisServer, a: Node, b: Nod
     assert await b.take() is None
 
 
-@of_two()
+@of_two(timeout_s=0.2)
 async def test_redis_that_dies_or_hangs_is_not_waited_for(server: RedisServer, a: Node, b: Node) -> None:
     for trouble in (server.pause, server.kill):
         await a.taken()
@@ -175,3 +174,21 @@ async def test_cloud_that_closes_gives_its_leases_back(server: RedisServer, a: N
     follower = asyncio.create_task(b.take())
     await a.leases.close()
     assert isinstance(await follower, Lease)
+
+
+@of_two(lease_s=60.0, timeout_s=5.0)
+async def test_lease_that_was_asked_for_by_one_who_left_goes_back(
+    server: RedisServer, a: Node, b: Node
+) -> None:
+    server.pause()
+    asking = asyncio.create_task(a.take())
+    await until(lambda: a.store.link._num_waiting > 0)
+    for _ in range(20):  # until the command has been sent
+        await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait([asking])
+    server.resume()
+    began_s = time.monotonic()
+    await b.taken()
+    assert time.monotonic() - began_s < 5
+    assert not a.leases._ours

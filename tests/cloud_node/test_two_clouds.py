@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,9 @@ class Pair:
     redis: RedisServer
 
     @contextlib.asynccontextmanager
-    async def node(self, **config: Any) -> AsyncIterator[Node]:
+    async def node(self, timeout_s: float = 5.0, **config: Any) -> AsyncIterator[Node]:
         runner = FakeRunner()
-        settings = replace(self.redis.settings(), timeout_s=0.2)
+        settings = self.redis.settings(timeout_s=timeout_s)
         async with (
             cloud(self.served, self.bundle, runner, redis=settings, **config) as server,
             talk(server.address) as t,
@@ -156,7 +156,7 @@ def test_equal_requests_on_two_clouds_at_once_are_computed_once(pair: Pair) -> N
 @pytest.mark.parametrize("how", ["cancelled", "closed", "redis killed", "redis paused"])
 def test_whoever_waits_computes_when_the_other_cloud_does_not(pair: Pair, how: str) -> None:
     async def run() -> None:
-        async with contextlib.AsyncExitStack() as leaders, pair.node() as b:
+        async with contextlib.AsyncExitStack() as leaders, pair.node(timeout_s=0.5) as b:
             a = await leaders.enter_async_context(pair.node())
             await a.talk.say(open=pair.asked("hold then go"))
             await a.talk.hear("deltas")

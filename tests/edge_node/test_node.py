@@ -63,6 +63,7 @@ def test_report_says_what_the_answer_cost(edge: EdgeNode) -> None:
         "encode",
         "codec",
         "upload",
+        "cache",
         "queue",
         "payload",
         "tail",

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -44,8 +46,9 @@ class RedisServer:
         assert self._process is not None
         return self._process.pid
 
-    def settings(self) -> RedisSettings:
-        return parse_redis_url(self.url)
+    def settings(self, **changes: Any) -> RedisSettings:
+        """With a timeout that a busy machine keeps, unless it is what a test is about."""
+        return replace(parse_redis_url(self.url), **{"timeout_s": 5.0, **changes})
 
     def client(self) -> redis.Redis:
         """For what a test does behind the cloud's back."""
@@ -53,7 +56,9 @@ class RedisServer:
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
-        assert wait_until_ready(self._process, self.port), "the Redis server did not start"
+        if not wait_until_ready(self._process, self.port):
+            self.kill()
+            raise AssertionError("the Redis server did not start")
 
     def pause(self) -> None:
         """It takes connections and bytes, and says nothing."""
