@@ -55,10 +55,14 @@ def disk_full(scene: Scene, folder: Path) -> Seen:
     following = _ask_by_command(scene, folder, "--split", str(_SPLIT), "--codec", "raw")
     is_clear = refused.returncode == 1 and len(refused.stderr.splitlines()) == 1
     seen = Seen(
-        "disk full while the head is fetched", refused.stderr.strip().removeprefix("error: "), healed_s - hit_s,
-        max(0.0, time.monotonic() - healed_s - usual_s), int(following.stdout.strip() != printable(expected).strip()), int(not is_clear),
+        "disk full while the head is fetched",
+        refused.stderr.strip().removeprefix("error: "),
+        healed_s - hit_s,
+        max(0.0, time.monotonic() - healed_s - usual_s),
+        int(following.stdout.strip() != printable(expected).strip()),
+        int(not is_clear),
         left={"half-written files": float(len(half))} if half else {},
-    )  # fmt: skip
+    )
     return scene.after(seen)
 
 
