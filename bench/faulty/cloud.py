@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import grpc
@@ -71,15 +71,16 @@ class Cloud:
             num_files = len(os.listdir(f"/proc/{self.pid}/fd"))
         return {**{name: values[name] for name in GAUGES}, "file descriptors": num_files}
 
-    def above(self, before: Mapping[str, float], settle_s: float = _SETTLE_S) -> dict[str, float]:
-        """What is more than it was, after some time in which it may go back; empty where nothing is."""
-        deadline = time.monotonic() + settle_s
-        while True:
-            now = self.counts()
-            left = {name: now[name] - value for name, value in before.items() if now[name] > value}
-            if not left or time.monotonic() > deadline:
-                return left
-            time.sleep(0.1)
+
+def above(count: Callable[[], Mapping[str, float]], before: Mapping[str, float]) -> dict[str, float]:
+    """What is more than it was, after some time in which it may go back; empty where nothing is."""
+    deadline = time.monotonic() + _SETTLE_S
+    while True:
+        now = count()
+        left = {name: now[name] - value for name, value in before.items() if now[name] > value}
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.1)
 
 
 @contextlib.contextmanager

@@ -161,6 +161,7 @@ def clock_jumps(scene: Scene, clock: Path) -> Seen:
     clock.write_text(str(-_DAY_S))
     scene.link.down(bytes_per_s=None)
     said += device.stdout.read()
+    device.stdout.close()
     device.wait(_LIMIT_S)
     seen = judge("clock jumps by a day, on both sides", watched.end(), scene.expected(**LONG), hit_s, hit_s)
     num_wrong = seen.num_wrong + (said.strip() != printable(scene.expected(**LONG)).strip())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.faulty.cloud import Cloud, running
+from bench.faulty.cloud import Cloud, above, running
 from bench.faulty.link import FaultyLink, faulty_link
 from bench.faulty.sabotage import Sabotage
 from bench.faulty.watched import Seen, Watched
@@ -54,13 +56,28 @@ class Scene:
     def with_edge(self, edge: EdgeNode) -> Iterator[Scene]:
         """The same scene for another edge, which has asked once."""
         self.ask(edge=edge, **SHORT).end()
-        yield replace(self, edge=edge)
+        other = replace(self, edge=edge)
+        other.before = other.counts()
+        yield other
 
     def settle(self) -> None:
         """Before a fault: the known answers are asked for, then what the cloud holds is counted."""
         self.expected(**LONG)
         self.expected(**SHORT)
-        self.before = self.cloud.counts()
+        self.before = self.counts()
+
+    def counts(self) -> dict[str, float]:
+        """What cloud and edge hold; the edge is in this process, as is the link."""
+        tasks = asyncio.all_tasks(self.edge._loop)
+        own = {
+            "edge's tasks": float(len(tasks)),
+            "edge's descriptors": float(len(os.listdir("/proc/self/fd"))),
+        }
+        return {**self.cloud.counts(), **own}
+
+    def left(self) -> dict[str, float]:
+        """What of that is more than before the faults, once it has had its time."""
+        return above(self.counts, self.before)
 
     def after(self, seen: Seen) -> Seen:
         """With what the next request shows, and what the cloud holds then."""
@@ -70,7 +87,7 @@ class Scene:
             seen,
             num_wrong=seen.num_wrong + is_wrong,
             num_lost=seen.num_lost + (following.error is not None),
-            left={**seen.left, **self.cloud.above(self.before)},
+            left={**seen.left, **self.left()},
         )
 
 

@@ -79,4 +79,4 @@ def test_flipped_bit_is_never_a_wrong_answer(lasting: Scene, soon: None) -> None
             assert seen.recovered_s < 15, (way, after, seen)
             following = hurried.ask(**SHORT).end()
             assert following.text == hurried.expected(**SHORT), (way, after, following.error)
-    assert lasting.cloud.above(lasting.before) == {}
+        assert hurried.left() == {}
