@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Unpack
 
 from edge_node.arms import Arm
+from edge_node.asking import Sent
 from edge_node.coding import Coded, code
 from edge_node.given import GivenPicture
 from edge_node.head import Head
-from edge_node.link import CloudLink, Sent
+from edge_node.link import CloudLink
 from edge_node.media import ImageSource
 from edge_node.wanted import Sampling, make_settings
 from wire.codecs import parse_codec
@@ -113,7 +114,7 @@ async def edges(address: str, count: int) -> AsyncIterator[list[CloudLink]]:
     links = [CloudLink(address) for _ in range(count)]
     try:
         for link in links:
-            await link._connected()
+            await link.connected()
         yield links
     finally:
         for link in links:

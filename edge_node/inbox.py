@@ -8,7 +8,17 @@ from wire.errors import CleaveError, TooLarge
 from wire.limits import MAX_UNREAD_BYTES
 from wire.v1 import inference_pb2 as pb
 
-Item = pb.Down | CleaveError
+
+class StreamLost(Exception):
+    """The stream ended with this error, and no request did: what was open on it may go on elsewhere."""
+
+    def __init__(self, error: CleaveError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+# A message, or at last how it ended.
+Item = pb.Down | CleaveError | StreamLost
 
 _OVERHEAD_BYTES = 512  # of a message in memory, beside what it holds
 

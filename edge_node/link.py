@@ -1,26 +1,21 @@
-"""The link to one cloud: a channel, the calls on it, and what is uploaded on its one long-lived stream."""
+"""The link to one cloud: a channel, the calls on it, and its one long-lived stream, opened again when it is lost."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import secrets
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
 
 import grpc
 
-from edge_node.stream import CloudStream
+from edge_node.addresses import target_of
+from edge_node.asking import Asking, Question, Sent
+from edge_node.edge_id import METADATA_KEY
+from edge_node.patience import PATIENT, Patience
+from edge_node.stream import CloudStream, closed_here
 from wire import limits
-from wire.chunks import split
-from wire.errors import (
-    CleaveError,
-    MalformedMessage,
-    TooLarge,
-    Unavailable,
-    from_rpc_error,
-)
+from wire.errors import Unavailable, from_rpc_error
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
@@ -32,34 +27,29 @@ _READY = grpc.ChannelConnectivity.READY
 _TRANSIENT_FAILURE = grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
 
-@dataclass(slots=True)
-class Sent:
-    """Bytes that went up for one request."""
-
-    by_input: Counter[int] = field(default_factory=Counter)  # of each input's payload
-    message_bytes: int = 0  # the payloads' among them
-
-    @property
-    def payload_bytes(self) -> int:
-        return self.by_input.total()
-
-
 class CloudLink:
     """Connects on first use, and again after a stream was lost. All methods belong to one event loop."""
 
-    def __init__(self, address: str, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    def __init__(self, address: str, connect_timeout_s: float = CONNECT_TIMEOUT_S, edge_id: str = "") -> None:
         self.address = address
+        self.has_met = False
         self._timeout_s = connect_timeout_s
-        self._channel = grpc.aio.insecure_channel(address, options=grpc_channel_options())
+        self._edge_id = edge_id or secrets.token_hex(16)
+        self._metadata = ((METADATA_KEY, self._edge_id),)
+        self._channel = grpc.aio.insecure_channel(target_of(address), options=grpc_channel_options())
         self._stub = pb_grpc.InferenceStub(self._channel)
         self._stream: CloudStream | None = None
-        self._opening = asyncio.Lock()
+        self._connecting: asyncio.Task[CloudStream] | None = None
+        self._is_closed = False
 
     async def describe(self) -> pb.DescribeReply:
         """Raises Unavailable where nothing answers there, MalformedMessage where something else does."""
         await self._reach()
         try:
-            reply: pb.DescribeReply = await self._stub.Describe(pb.DescribeRequest(), timeout=self._timeout_s)
+            reply: pb.DescribeReply = await self._stub.Describe(
+                pb.DescribeRequest(edge_id=self._edge_id), timeout=self._timeout_s, metadata=self._metadata
+            )
+            self.has_met = True
             return reply
         except grpc.RpcError as error:
             raise from_rpc_error(error, self.address) from error
@@ -68,7 +58,9 @@ class CloudLink:
         """The cloud's counts and measurements, in Prometheus' text format; raises what `describe` raises."""
         await self._reach()
         try:
-            reply: pb.MetricsReply = await self._stub.Metrics(pb.MetricsRequest(), timeout=self._timeout_s)
+            reply: pb.MetricsReply = await self._stub.Metrics(
+                pb.MetricsRequest(), timeout=self._timeout_s, metadata=self._metadata
+            )
             return reply.exposition
         except grpc.RpcError as error:
             raise from_rpc_error(error, self.address) from error
@@ -76,7 +68,7 @@ class CloudLink:
     async def fetch(self, digest: str, path: str, offset: int = 0) -> AsyncGenerator[pb.BundlePart, None]:
         """One file of a bundle from a byte on, in parts; raises Unavailable where the next one does not come."""
         wanted = pb.FetchBundleRequest(bundle_digest=digest, path=path, offset=offset)
-        call = self._stub.FetchBundle(wanted)
+        call = self._stub.FetchBundle(wanted, metadata=self._metadata)
         try:
             while (part := await asyncio.wait_for(call.read(), FETCH_IDLE_S)) is not grpc.aio.EOF:
                 yield part
@@ -89,96 +81,60 @@ class CloudLink:
         finally:
             call.cancel()
 
-    async def ask(
-        self, opening: pb.Open, payloads: Sequence[bytes], sent: Sent, *, hash_first: bool | None = None
+    def ask(
+        self,
+        opening: pb.Open,
+        payloads: Sequence[bytes],
+        sent: Sent,
+        *,
+        hash_first: bool | None = None,
+        patience: Patience = PATIENT,
     ) -> AsyncGenerator[pb.Down, None]:
-        """Sends a request with a payload per input; gives what the cloud says of it, Done last.
+        """Sends a request with a payload per input; gives what the cloud says of it, each token once, Done last.
 
         With `hash_first` each payload waits for the cloud's Need; None: if they do not fit inside the Open, together.
-        `sent` counts along. Raises the CleaveError that the request failed with. A request that is left early is
-        cancelled.
+        A connection that is lost in the middle is made again, as `patience` says, and the request goes on. `sent`
+        counts along. Raises the CleaveError that the request failed with. A request that is left early is cancelled.
         """
-        stream = await self._connected()
-        fits = self._fits_inside(stream, payloads)
-        waits = (not fits) if hash_first is None else hash_first
-        inbox = stream.subscribe(opening.request_id)
-        is_over = False
-        needed: set[int] = set()
-        try:
-            if fits and not waits:
-                for index, payload in enumerate(payloads):
-                    opening.inputs[index].payload = payload
-                    sent.by_input[index] += len(payload)
-            await self._send(stream, pb.Up(open=opening), sent)
-            if not fits and not waits:
-                for index, payload in enumerate(payloads):
-                    await self._upload(stream, opening.request_id, index, payload, 0, sent)
-            while not is_over:
-                down = await inbox.get()
-                if isinstance(down, CleaveError):
-                    is_over = True
-                    raise down
-                if waits and down.WhichOneof("message") == "need":
-                    index, start = down.need.input_index, down.need.from_offset
-                    if index >= len(payloads) or index in needed:
-                        again = " again" if index in needed else ""
-                        raise MalformedMessage(
-                            f"{self.address} needs input {index} of {len(payloads)}{again}"
-                        )
-                    needed.add(index)
-                    await self._upload(stream, opening.request_id, index, payloads[index], start, sent)
-                is_over = down.WhichOneof("message") == "done"
-                yield down
-        finally:
-            stream.unsubscribe(opening.request_id)
-            if not is_over:
-                with contextlib.suppress(CleaveError):
-                    await stream.send(pb.Up(cancel=pb.Cancel(request_id=opening.request_id)))
+        return Asking(self, Question(opening, payloads, hash_first), sent, patience).downs()
 
     async def close(self) -> None:
+        """Ends what is being asked with Cancelled, and every call."""
+        self._is_closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
         if self._stream is not None:
             await self._stream.close()
         await self._channel.close()
 
-    def _fits_inside(self, stream: CloudStream, payloads: Sequence[bytes]) -> bool:
-        """Whether all payloads can ride inside the Open; raises TooLarge where the cloud takes them in no way."""
-        assert stream.limits is not None
-        num_bytes = sum(map(len, payloads))
-        if num_bytes > stream.limits.max_request_bytes:
-            raise TooLarge(
-                f"the features have {num_bytes:,} bytes, and {self.address} takes "
-                f"{stream.limits.max_request_bytes:,}; use another split point or codec"
-            )
-        if len(payloads) > stream.limits.max_inputs:
-            raise TooLarge(
-                f"the request has {len(payloads)} inputs, and {self.address} takes {stream.limits.max_inputs}; ask "
-                "about fewer at once"
-            )
-        return num_bytes <= min(stream.limits.max_inline_bytes, limits.MAX_INLINE_BYTES)
-
-    async def _upload(
-        self, stream: CloudStream, request_id: str, index: int, payload: bytes, start: int, sent: Sent
-    ) -> None:
-        """From byte `start` on, until the cloud has enough: it may fail the request, or find its features."""
-        assert stream.limits is not None
-        most = min(stream.limits.max_chunk_bytes, limits.MAX_CHUNK_BYTES)
-        for offset, data, crc32 in split(payload, most, start):
-            if not stream.is_wanted(request_id, index):
-                return
-            chunk = pb.Chunk(request_id=request_id, input_index=index, offset=offset, data=data, crc32=crc32)
-            await self._send(stream, pb.Up(chunk=chunk), sent)
-            sent.by_input[index] += len(data)
-
-    async def _send(self, stream: CloudStream, up: pb.Up, sent: Sent) -> None:
-        await stream.send(up)
-        sent.message_bytes += up.ByteSize()
-
-    async def _connected(self) -> CloudStream:
-        async with self._opening:
-            if self._stream is None or self._stream.is_lost or self._stream.is_ending:
-                await self._reach()
-                self._stream = await CloudStream.open(self._stub, self.address, self._timeout_s)
+    async def connected(self) -> CloudStream:
+        """The stream, opened if need be: by one, whoever waits for it. Raises Unavailable, or what refused it."""
+        if self._stream is not None and not self._stream.is_lost and not self._stream.is_ending:
             return self._stream
+        if self._is_closed:
+            raise closed_here(self.address)
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect())
+            self._connecting.add_done_callback(self._has_connected)
+        try:
+            return await asyncio.shield(self._connecting)
+        except asyncio.CancelledError:
+            if self._is_closed:  # the one that connects was cancelled, not whoever waits
+                raise closed_here(self.address) from None
+            raise
+
+    async def _connect(self) -> CloudStream:
+        await self._reach()
+        self._stream = await CloudStream.open(
+            self._stub, self.address, self._timeout_s, self._edge_id, self._metadata
+        )
+        self.has_met = True
+        return self._stream
+
+    def _has_connected(self, task: asyncio.Task[CloudStream]) -> None:
+        self._connecting = None
+        if not task.cancelled():
+            task.exception()  # whoever waited has it, and maybe nobody did
 
     async def _reach(self) -> None:
         """Waits until the channel is ready; where connecting failed, retries get a moment and not the whole time."""

@@ -10,25 +10,31 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_node.addresses import check_address
 from edge_node.answer import AsyncAnswer, texts_of
+from edge_node.asking import Sent
 from edge_node.bundle_store import BundleStore, Progress, default_folder
+from edge_node.edge_id import check_edge_id, kept_edge_id
 from edge_node.encoding import Encoded, Encoder
 from edge_node.given import SoundSource
 from edge_node.hearing import Speech, hear, pieces, read_recording, sound_rate
-from edge_node.link import CONNECT_TIMEOUT_S, CloudLink, Sent
+from edge_node.link import CONNECT_TIMEOUT_S, CloudLink
 from edge_node.listening import Heard
 from edge_node.media import ImageSource
 from edge_node.memory import DEFAULT_BYTES, FeatureMemory
 from edge_node.models import Models, ServedModel
+from edge_node.patience import RECONNECT_S, Patience
 from edge_node.report import AnswerReport
 from edge_node.retrieval import Hit, embedded_of, hits_of, vector_of
 from edge_node.wanted import (
     Codecs,
+    EmbedOptions,
+    HearOptions,
     Inputs,
     Sampling,
     Splits,
@@ -41,33 +47,17 @@ from wire.errors import BadInput, IncompatibleBundle
 from wire.v1 import inference_pb2 as pb
 
 
-class EmbedOptions(TypedDict, total=False):
-    """What may be said of a request for an embedding: see `AsyncEdgeNode.ask`."""
-
-    model: str | None
-    split: int | None
-    codec: str | None
-    deadline_s: float | None
-    hash_first: bool | None
-    priority: int
-
-
-class HearOptions(TypedDict, total=False):
-    """What may be said of speech: see `AsyncEdgeNode.ask`."""
-
-    split: int | None
-    codec: str | None
-    deadline_s: float | None
-    language: str | None
-    task: str | None
-
-
 class AsyncEdgeNode:
     """One device. Needs only the cloud's address: it fetches the heads from there and keeps them on disk.
 
     `bundles` is the folder to keep bundles in ($CLEAVE_CACHE or the user's cache by default); `num_threads`
     bounds a head's threads (0: all cores); `memory_bytes` of coded features are kept for further questions
-    about the same inputs; `progress` hears of files being fetched.
+    about the same inputs; `progress` hears of files being fetched. `cloud` may list several, as "10.0.0.1:50051,
+    10.0.0.2:50051", by IP address: the first that answers is used, the next when it is lost.
+
+    A connection that is lost in the middle of an answer is made again, and the answer goes on where it was: for
+    `reconnect_s` without progress, and within the request's deadline. With `waits_when_busy` a cloud that is
+    overloaded, or has a limit, is asked again when it says. `edge_id` is made and kept beside the bundles without one.
     """
 
     def __init__(
@@ -79,13 +69,16 @@ class AsyncEdgeNode:
         memory_bytes: int = DEFAULT_BYTES,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         progress: Progress | None = None,
+        reconnect_s: float = RECONNECT_S,
+        waits_when_busy: bool = False,
+        edge_id: str | None = None,
     ) -> None:
-        host, _, port = cloud.rpartition(":")
-        if not host or not port.isdigit():
-            raise BadInput(f"{cloud!r} is no address; give host:port, such as 127.0.0.1:50051")
-        self._address = cloud
+        self._address = check_address(cloud)
         self._timeout_s = connect_timeout_s
-        store = BundleStore(bundles or default_folder(), progress)
+        self._patience = Patience(reconnect_s, waits_when_busy)
+        self._edge_id = check_edge_id(edge_id) if edge_id is not None else None
+        self._folder = bundles or default_folder()
+        store = BundleStore(self._folder, progress)
         self._models = Models(store, num_threads)
         self._encoder = Encoder(store, FeatureMemory(memory_bytes))
         self._link: CloudLink | None = None
@@ -245,6 +238,7 @@ class AsyncEdgeNode:
                     yield text
         finally:
             report.note_sent([sent.by_input[index] for index in range(len(encoded))], sent.message_bytes)
+            report.num_resumed = sent.num_resumed
         report.note_media([await asyncio.to_thread(one.media_bytes) for one in encoded])
 
     async def _embedded(self, wanted: Wanted) -> pb.Embedded:
@@ -268,7 +262,7 @@ class AsyncEdgeNode:
             hash_first = True  # the cloud was asked about them, too
         opening = _opening(served, wanted, encoded)
         payloads = [one.coded.payload for one in encoded]
-        asked = self._cloud().ask(opening, payloads, sent, hash_first=hash_first)
+        asked = self._cloud().ask(opening, payloads, sent, hash_first=hash_first, patience=self._patience)
         async with aclosing(asked) as downs:
             try:
                 async for down in downs:
@@ -279,7 +273,8 @@ class AsyncEdgeNode:
 
     def _cloud(self) -> CloudLink:
         if self._link is None:
-            self._link = CloudLink(self._address, self._timeout_s)
+            edge_id = self._edge_id or kept_edge_id(self._folder)
+            self._link = CloudLink(self._address, self._timeout_s, edge_id)
         return self._link
 
 

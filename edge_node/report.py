@@ -51,6 +51,7 @@ class AnswerReport:
     sent_bytes: int = 0  # of all messages of this question, the payloads among them
     jpeg_bytes: int = 0  # of the pictures, at quality 90
     cache: str = "miss"  # what the cloud had already: "answer", "features", or "miss"
+    num_resumed: int = 0  # how often it was sent again: after a lost connection, or when the cloud said
     finish_reason: str = ""
     prompt_tokens: int = 0
     generated_tokens: int = 0

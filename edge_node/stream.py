@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
 import grpc
 
-from edge_node.inbox import Inbox
+from edge_node.inbox import Inbox, StreamLost
 from wire import limits
 from wire.codecs import all_codecs
 from wire.errors import (
     Cancelled,
     CleaveError,
+    Corrupt,
     MalformedMessage,
     Unavailable,
     from_failed,
@@ -22,6 +25,10 @@ from wire.errors import (
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
+# A cloud that is there reads a few messages within this.
+_GOODBYE_S = 1.0
+
+Metadata = Sequence[tuple[str, str | bytes]]
 _MAX_SATISFIED = 1024  # inputs that one request can have, several times over
 
 
@@ -44,14 +51,17 @@ class CloudStream:
         self.is_ending = False
 
     @classmethod
-    async def open(cls, stub: pb_grpc.InferenceStub, address: str, timeout_s: float) -> CloudStream:
+    async def open(
+        cls, stub: pb_grpc.InferenceStub, address: str, timeout_s: float, edge_id: str, sent_along: Metadata
+    ) -> CloudStream:
         """Says Hello and waits for Welcome."""
-        stream = cls(stub.Stream(), address)
+        stream = cls(stub.Stream(metadata=sent_along), address)
         hello = pb.Hello(
             protocol_version=limits.PROTOCOL_VERSION,
             codecs=[str(codec) for codec in all_codecs()],
             client_name="cleave",
             client_version=metadata.version("cleave"),
+            edge_id=edge_id,
         )
         await stream.send(pb.Up(hello=hello))
         try:
@@ -90,6 +100,10 @@ class CloudStream:
         is_satisfied = input_index in satisfied or None in satisfied
         return request_id in self._inboxes and not is_satisfied and not self.is_lost
 
+    def give_up(self, request_id: str, error: CleaveError) -> None:
+        """Ends one request here with `error`; the cloud is not told."""
+        self._put(request_id, error)
+
     async def send(self, up: pb.Up) -> None:
         if self.is_lost:
             raise Unavailable(f"the stream to {self._address} is lost; ask again")
@@ -109,25 +123,43 @@ class CloudStream:
             await self._call.write(up)
 
     async def close(self) -> None:
-        self._end(Cancelled(f"the link to {self._address} was closed here"))
+        """Nobody wants what is open any more: the cloud is told, as it would wait for an edge that is only lost."""
+        left = list(self._inboxes)
+        self._end(closed_here(self._address))
+        if left:
+            with contextlib.suppress(TimeoutError, grpc.RpcError, asyncio.InvalidStateError):
+                async with asyncio.timeout(_GOODBYE_S):
+                    await self._say_goodbye(left)
         self._call.cancel()
         if self._reader is not None:
             await asyncio.gather(self._reader, return_exceptions=True)
+
+    async def _say_goodbye(self, request_ids: Sequence[str]) -> None:
+        for request_id in request_ids:
+            await self._write(pb.Up(cancel=pb.Cancel(request_id=request_id)))
+        async with self._sending:
+            await self._call.done_writing()
+        if self._reader is not None:  # a call that is cancelled at once takes back what was not read yet
+            await asyncio.shield(self._reader)
 
     async def _read(self) -> None:
         ending: CleaveError = Unavailable(f"{self._address} closed the stream; ask again")
         try:
             while (down := await self._call.read()) is not grpc.aio.EOF:
+                if down is None:  # what gRPC makes of bytes that are no message
+                    ending = Corrupt(f"{self._address} sent what is no message, or it was damaged on its way")
+                    self._call.cancel()
+                    break
                 self._hand_out(down)
         except grpc.RpcError as error:
             ending = from_rpc_error(error, self._address)
         finally:
-            self._end(ending)
+            self._end(StreamLost(ending))
 
-    def _end(self, error: CleaveError) -> None:
+    def _end(self, item: CleaveError | StreamLost) -> None:
         self.is_lost = True
         for inbox in self._inboxes.values():
-            inbox.put(error)
+            inbox.put(item)
         self._inboxes.clear()
 
     def _hand_out(self, down: pb.Down) -> None:
@@ -155,3 +187,7 @@ class CloudStream:
             return
         if isinstance(inbox.put(item), CleaveError):
             self.unsubscribe(request_id)
+
+
+def closed_here(address: str) -> Cancelled:
+    return Cancelled(f"the link to {address} was closed here")

@@ -42,6 +42,27 @@ class Sampling(TypedDict, total=False):
     task: str | None
 
 
+class EmbedOptions(TypedDict, total=False):
+    """What may be said of a request for an embedding: see `AsyncEdgeNode.ask`."""
+
+    model: str | None
+    split: int | None
+    codec: str | None
+    deadline_s: float | None
+    hash_first: bool | None
+    priority: int
+
+
+class HearOptions(TypedDict, total=False):
+    """What may be said of speech: see `AsyncEdgeNode.ask`."""
+
+    split: int | None
+    codec: str | None
+    deadline_s: float | None
+    language: str | None
+    task: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """The media of one request, in its order: pictures, then sounds, then a text. Raises BadInput for none."""

@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import msgspec
@@ -18,13 +18,14 @@ import numpy as np
 import pytest
 
 from cloud_node.bundle_files import BundleFiles
+from cloud_node.cache import Cache
 from cloud_node.host import Host
-from cloud_node.served import Served
+from cloud_node.served import Bounds, Served
 from cloud_node.service import InferenceService
 from edge_node.bundle_store import BundleStore, Progress
 from edge_node.link import CloudLink
 from edge_node.partial_files import MAX_PARTIAL_FILES, open_partial, surplus
-from tests.kit.clouds import settle
+from tests.kit.clouds import limits, settle
 from tests.wire.samples import CONTENTS, make_manifest
 from wire.errors import Unavailable
 from wire.manifest import FileEntry, bundle_digest, dump_manifest
@@ -40,7 +41,8 @@ class Counting(InferenceService):
     """The cloud's own FetchBundle; notes what is asked for and what goes out, and stalls where it is told to."""
 
     def __init__(self, served: Served, bundle: Path) -> None:
-        super().__init__(cast(Host, None), [BundleFiles(bundle, served)])
+        host = Host({}, Bounds(limits(), 60, 60), "0", Cache(None))
+        super().__init__(host, [BundleFiles(bundle, served)], max_detached=1)
         self.asked: list[tuple[str, int]] = []
         self.sent_bytes = 0
         self.stall_after = len(CONTENT)

@@ -102,8 +102,9 @@ def need(index: int, start: int = 0) -> pb.Down:
     return pb.Down(need=pb.Need(request_id="r1", input_index=index, from_offset=start))
 
 
-def said(text: str) -> pb.Down:
-    return pb.Down(deltas=pb.DeltaBatch(deltas=[pb.Delta(request_id="r1", text=text, num_tokens=1)]))
+def said(text: str, index: int = 0) -> pb.Down:
+    delta = pb.Delta(request_id="r1", text=text, token_index=index, num_tokens=1)
+    return pb.Down(deltas=pb.DeltaBatch(deltas=[delta]))
 
 
 def test_cloud_that_takes_no_chunk_is_one_clear_error() -> None:
@@ -138,7 +139,7 @@ def test_offset_past_the_end_sends_nothing() -> None:
 
 def test_answer_without_end_ends() -> None:
     with pytest.raises(TooLarge, match=f"more than {MAX_ANSWER_CHARS:,} characters"):
-        asked(Says(itertools.repeat(said("x" * 500_000))))
+        asked(Says(said("x" * 500_000, index) for index in itertools.count()))
 
 
 def test_what_nobody_reads_ends_its_request_alone() -> None:

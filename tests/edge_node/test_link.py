@@ -140,7 +140,7 @@ async def serving(add: Callable[[grpc.aio.Server], object]) -> AsyncIterator[str
 
 
 async def asked(address: str, bundles: Path) -> str:
-    async with AsyncEdgeNode(address, bundles=bundles, connect_timeout_s=TIMEOUT_S) as edge:
+    async with AsyncEdgeNode(address, bundles=bundles, connect_timeout_s=TIMEOUT_S, reconnect_s=0) as edge:
         return await edge.ask("hi", PICTURE).text()
 
 

@@ -99,7 +99,7 @@ def test_cloud_that_ends_in_mid_answer_is_unavailable_and_the_next_cloud_is_foun
 ) -> None:
     with cloud_thread(served, tiny_bundle, runner) as node:
         address = node.address
-        edge = EdgeNode(address, bundles=bundles)
+        edge = EdgeNode(address, bundles=bundles, reconnect_s=0)
         texts = iter(edge.ask("hold for ever", PICTURE))
         next(texts)
     with pytest.raises(Unavailable):
@@ -110,14 +110,16 @@ def test_cloud_that_ends_in_mid_answer_is_unavailable_and_the_next_cloud_is_foun
 
 
 def test_request_on_a_draining_cloud_ends_and_a_new_one_is_refused(
-    node: CloudThread, edge: EdgeNode, runner: FakeRunner
+    node: CloudThread, edge: EdgeNode, bundles: Path, runner: FakeRunner
 ) -> None:
     texts = iter(edge.ask("hold then end", PICTURE))
     next(texts)
-    drained = asyncio.run_coroutine_threadsafe(node.server.drain(), node.loop)
-    node.call(_draining(node))
-    with pytest.raises(Unavailable):
-        edge.ask("new", PICTURE).text()
+    with EdgeNode(node.address, bundles=bundles, reconnect_s=0) as impatient:
+        impatient.describe()
+        drained = asyncio.run_coroutine_threadsafe(node.server.drain(), node.loop)
+        node.call(_draining(node))
+        with pytest.raises(Unavailable):
+            impatient.ask("new", PICTURE).text()
     runner.release.set()
     assert "".join(texts) == "then end "
     drained.result(LIMIT_S)
@@ -136,7 +138,7 @@ def test_address_that_is_none_is_refused_before_anything_is_opened(address: str)
 def test_describing_needs_no_stream_and_no_bundle(node: CloudThread, tmp_path: Path) -> None:
     with EdgeNode(node.address, bundles=tmp_path) as edge:
         assert edge.describe().models[0].name == "tiny"
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["edge_id"]
 
 
 def test_cloud_with_another_bundle_is_an_error_once_and_then_served_from_the_new_one(
