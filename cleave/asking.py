@@ -19,6 +19,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from cleave.edge_tracer import edge_tracer
 from cleave.terminal import printable
 from edge_node.blocking import EdgeNode
 from edge_node.bundle_store import MANIFEST
@@ -37,10 +38,15 @@ def ask_and_print(
     *,
     timeout_s: float,
     as_json: bool,
+    otlp: str | None = None,
     **options: Any,
 ) -> None:
     """Prints the answer as it comes, and what it cost to standard error; or one JSON object at its end."""
-    with _fetch_bar() as progress, EdgeNode(cloud, progress=progress, connect_timeout_s=timeout_s) as edge:
+    with (
+        _fetch_bar() as progress,
+        edge_tracer(otlp) as tracer,
+        EdgeNode(cloud, progress=progress, connect_timeout_s=timeout_s, tracer=tracer) as edge,
+    ):
         # A process that has just started remembers no input, and the cloud may.
         answer = edge.ask(question, images=images, sounds=sounds, hash_first=True, **options)
         for text in answer:

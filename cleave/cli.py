@@ -39,6 +39,7 @@ from cleave.options import (
     TopK,
     TopP,
 )
+from cleave.options_seen import Otlp
 from wire.errors import CleaveError
 
 app = typer.Typer(
@@ -128,6 +129,7 @@ def ask(
     priority: Priority = 0,
     deadline_s: Deadline = None,
     timeout_s: Timeout = 10.0,
+    otlp: Otlp = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask about pictures and sounds: heads here, tails and decoder in the cloud. Needs only the cloud's address.
@@ -137,8 +139,8 @@ def ask(
     from cleave.asking import ask_and_print
 
     ask_and_print(
-        cloud, question, image or [], sound or [], timeout_s=timeout_s, as_json=as_json, model=model, split=split,
-        codec=codec, language=language, task=task,
+        cloud, question, image or [], sound or [], timeout_s=timeout_s, as_json=as_json, otlp=otlp, model=model,
+        split=split, codec=codec, language=language, task=task,
         max_new_tokens=max_tokens, min_new_tokens=min_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
         min_p=min_p, repetition_penalty=repetition_penalty, seed=seed, stop=stop or (), priority=priority,
         deadline_s=deadline_s,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cleave.options import AsJson, Cloud, Language, ServedModel, Task, Timeout
+from cleave.options_seen import Otlp
 
 Split = Annotated[int | None, typer.Option(help="Split point; the bundle's default without it.")]
 Codec = Annotated[
@@ -30,6 +31,7 @@ def listen(
     split: Split = None,
     codec: Codec = None,
     timeout_s: Timeout = 10.0,
+    otlp: Otlp = None,
     as_json: AsJson = False,
 ) -> None:
     """Hear speech while it is spoken: features go up as it comes, the text is revised, then final.
@@ -41,7 +43,7 @@ def listen(
     from cleave.listening import listen_and_print
 
     listen_and_print(
-        cloud, sound, rate_hz=rate, realtime=realtime, every_s=every, timeout_s=timeout_s, as_json=as_json,
+        cloud, sound, rate_hz=rate, realtime=realtime, every_s=every, timeout_s=timeout_s, as_json=as_json, otlp=otlp,
         model=model, split=split, codec=codec, language=language, task=task,
     )  # fmt: skip
 
@@ -54,6 +56,7 @@ def index(
     split: Split = None,
     codec: Codec = None,
     timeout_s: Timeout = 10.0,
+    otlp: Otlp = None,
     as_json: AsJson = False,
 ) -> None:
     """Add pictures to an index on the cloud, from features that this device computes; the files stay here.
@@ -63,7 +66,7 @@ def index(
     from cleave.retrieval import index_and_print
 
     options = {"model": model, "split": split, "codec": codec}
-    if not index_and_print(cloud, paths, name, timeout_s=timeout_s, as_json=as_json, **options):
+    if not index_and_print(cloud, paths, name, timeout_s=timeout_s, as_json=as_json, otlp=otlp, **options):
         raise typer.Exit(1)
 
 
@@ -78,6 +81,7 @@ def search(
     split: Split = None,
     codec: Codec = None,
     timeout_s: Timeout = 10.0,
+    otlp: Otlp = None,
     as_json: AsJson = False,
 ) -> None:
     """Search an index by words, a picture or a sound: tokenised and encoded here, compared in the cloud.
@@ -87,6 +91,6 @@ def search(
     from cleave.retrieval import search_and_print
 
     search_and_print(
-        cloud, text, image, sound, name, num_hits, timeout_s=timeout_s, as_json=as_json, model=model, split=split,
-        codec=codec,
+        cloud, text, image, sound, name, num_hits, timeout_s=timeout_s, as_json=as_json, otlp=otlp, model=model,
+        split=split, codec=codec,
     )  # fmt: skip

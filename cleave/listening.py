@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from cleave.edge_tracer import edge_tracer
 from cleave.terminal import printable
 from edge_node.hearing import Speech, pieces, read_recording
 from edge_node.listening import Heard
@@ -33,10 +34,13 @@ def listen_and_print(
     every_s: float,
     timeout_s: float,
     as_json: bool,
+    otlp: str | None = None,
     **options: Any,
 ) -> None:
     """Prints what is heard: one line that is revised, or one JSON object per revision; the final text last."""
-    asyncio.run(_listen(cloud, sound, rate_hz, realtime, every_s, timeout_s, as_json, options))
+    with edge_tracer(otlp) as tracer:
+        node = {"connect_timeout_s": timeout_s, "tracer": tracer}
+        asyncio.run(_listen(cloud, sound, rate_hz, realtime, every_s, node, as_json, options))
 
 
 async def _listen(
@@ -45,7 +49,7 @@ async def _listen(
     rate_hz: int,
     realtime: bool,
     every_s: float,
-    timeout_s: float,
+    node: dict[str, Any],
     as_json: bool,
     options: dict[str, Any],
 ) -> None:
@@ -57,7 +61,7 @@ async def _listen(
         rate_hz = recording.sample_rate_hz
         speech = _spoken(recording) if realtime else pieces(recording)
     show = _Json() if as_json else _Line()
-    async with AsyncEdgeNode(cloud, connect_timeout_s=timeout_s) as edge:
+    async with AsyncEdgeNode(cloud, **node) as edge:
         with show:
             async with aclosing(edge.listen(speech, rate_hz, every_s=every_s, **options)) as heard:
                 async for one in heard:

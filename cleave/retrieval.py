@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cleave.edge_tracer import edge_tracer
 from cleave.terminal import print_table, printable, progress_bars
 from edge_node.blocking import EdgeNode
 from edge_node.node import AsyncEdgeNode
@@ -19,11 +20,20 @@ _AT_ONCE = 8
 
 
 def index_and_print(
-    cloud: str, paths: Sequence[Path], index: str, *, timeout_s: float, as_json: bool, **options: Any
+    cloud: str,
+    paths: Sequence[Path],
+    index: str,
+    *,
+    timeout_s: float,
+    as_json: bool,
+    otlp: str | None = None,
+    **options: Any,
 ) -> bool:
     """Adds every picture, and says which could not be added; False where there was one."""
     files = _files(paths)
-    failed = asyncio.run(_add_all(cloud, files, index, timeout_s, options))
+    with edge_tracer(otlp) as tracer:
+        node = {"connect_timeout_s": timeout_s, "tracer": tracer}
+        failed = asyncio.run(_add_all(cloud, files, index, node, options))
     added = len(files) - len(failed)
     if as_json:
         print(json.dumps({"index": index, "added": added, "failed": failed, "ok": not failed}))
@@ -44,6 +54,7 @@ def search_and_print(
     *,
     timeout_s: float,
     as_json: bool,
+    otlp: str | None = None,
     **options: Any,
 ) -> None:
     """Prints what is nearest, the nearest first."""
@@ -51,7 +62,10 @@ def search_and_print(
     wanted = {name: value for name, value in given.items() if value is not None}
     if len(wanted) != 1:
         raise BadInput(f"search for one thing: words, --image or --sound, and {len(wanted)} were given")
-    with EdgeNode(cloud, connect_timeout_s=timeout_s) as edge:
+    with (
+        edge_tracer(otlp) as tracer,
+        EdgeNode(cloud, connect_timeout_s=timeout_s, tracer=tracer) as edge,
+    ):
         hits = edge.search(index, num_hits=num_hits, **wanted, **options)
     if as_json:
         print(
@@ -81,12 +95,12 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 
 async def _add_all(
-    cloud: str, files: Sequence[Path], index: str, timeout_s: float, options: dict[str, Any]
+    cloud: str, files: Sequence[Path], index: str, node: dict[str, Any], options: dict[str, Any]
 ) -> dict[str, str]:
     """By path, why a picture is not in the index. Raises what is no one picture's fault."""
     failed: dict[str, str] = {}
     turn = asyncio.Semaphore(_AT_ONCE)
-    async with AsyncEdgeNode(cloud, connect_timeout_s=timeout_s) as edge:
+    async with AsyncEdgeNode(cloud, **node) as edge:
         with progress_bars() as progress:
 
             async def add(path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -28,9 +27,11 @@ from edge_node.listening import Heard
 from edge_node.media import ImageSource
 from edge_node.memory import DEFAULT_BYTES, FeatureMemory
 from edge_node.models import Models, ServedModel
+from edge_node.opening import opening_of
 from edge_node.patience import RECONNECT_S, Patience
 from edge_node.report import AnswerReport
 from edge_node.retrieval import Hit, embedded_of, hits_of, vector_of
+from edge_node.tracing import UNTRACED, Trace, Tracer, traced, traced_items
 from edge_node.wanted import (
     Codecs,
     EmbedOptions,
@@ -58,6 +59,7 @@ class AsyncEdgeNode:
     A connection that is lost in the middle of an answer is made again, and the answer goes on where it was: for
     `reconnect_s` without progress, and within the request's deadline. With `waits_when_busy` a cloud that is
     overloaded, or has a limit, is asked again when it says. `edge_id` is made and kept beside the bundles without one.
+    `tracer` hears where each request's time went (`cleave.otlp`).
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class AsyncEdgeNode:
         reconnect_s: float = RECONNECT_S,
         waits_when_busy: bool = False,
         edge_id: str | None = None,
+        tracer: Tracer = UNTRACED,
     ) -> None:
         self._address = check_address(cloud)
         self._timeout_s = connect_timeout_s
@@ -81,6 +84,7 @@ class AsyncEdgeNode:
         store = BundleStore(self._folder, progress)
         self._models = Models(store, num_threads)
         self._encoder = Encoder(store, FeatureMemory(memory_bytes))
+        self._tracer = tracer
         self._link: CloudLink | None = None
 
     async def __aenter__(self) -> AsyncEdgeNode:
@@ -136,7 +140,10 @@ class AsyncEdgeNode:
             deadline_s=deadline_s, hash_first=hash_first, priority=priority,
         )  # fmt: skip
         report = AnswerReport(question)
-        return AsyncAnswer(self._answer(wanted, report), report)
+        texts = traced_items(
+            self._tracer, "ask", lambda trace: self._answer(wanted, report, Sent(trace=trace))
+        )
+        return AsyncAnswer(texts, report)
 
     async def listen(
         self,
@@ -218,9 +225,9 @@ class AsyncEdgeNode:
         inputs = Inputs.of(image, sound, text)
         return hits_of(await self._embedded(Wanted(inputs, embed=index_search(index, num_hits), **options)))
 
-    async def _answer(self, wanted: Wanted, report: AnswerReport) -> AsyncGenerator[str, None]:
+    async def _answer(self, wanted: Wanted, report: AnswerReport, sent: Sent) -> AsyncGenerator[str, None]:
         started = time.perf_counter()
-        served, encoded = await self._encoded(wanted)
+        served, encoded = await self._encoded(wanted, sent.trace)
         report.model = served.model.name
         report.note_inputs(
             [one.report() for one in encoded],
@@ -228,7 +235,6 @@ class AsyncEdgeNode:
             sum(one.times.codec_s for one in encoded),
         )
         sizes = [len(one.coded.payload) for one in encoded]
-        sent = Sent()
         try:
             async with (
                 aclosing(self._downs(served, wanted, encoded, sent)) as downs,
@@ -244,14 +250,18 @@ class AsyncEdgeNode:
     async def _embedded(self, wanted: Wanted) -> pb.Embedded:
         if len(wanted.inputs) != 1:
             raise BadInput(f"there are {len(wanted.inputs)} inputs, and one has an embedding; give one")
-        served, encoded = await self._encoded(wanted)
-        async with aclosing(self._downs(served, wanted, encoded, Sent())) as downs:
-            return await embedded_of(downs, self._address)
+        with traced(self._tracer, "embed") as trace:
+            served, encoded = await self._encoded(wanted, trace)
+            async with aclosing(self._downs(served, wanted, encoded, Sent(trace=trace))) as downs:
+                return await embedded_of(downs, self._address)
 
-    async def _encoded(self, wanted: Wanted) -> tuple[ServedModel, list[Encoded]]:
+    async def _encoded(self, wanted: Wanted, trace: Trace) -> tuple[ServedModel, list[Encoded]]:
         given = await asyncio.to_thread(wanted.inputs.read)
         served = await self._models.get(wanted.model, self._cloud())
-        return served, await self._encoder.encode(served, given, wanted.wishes(), self._cloud())
+        encoded = await self._encoder.encode(served, given, wanted.wishes(), self._cloud())
+        for one in encoded:
+            one.trace(trace)
+        return served, encoded
 
     async def _downs(
         self, served: ServedModel, wanted: Wanted, encoded: Sequence[Encoded], sent: Sent
@@ -260,7 +270,7 @@ class AsyncEdgeNode:
         hash_first = wanted.hash_first
         if hash_first is None and all(one.was_known for one in encoded):
             hash_first = True  # the cloud was asked about them, too
-        opening = _opening(served, wanted, encoded)
+        opening = opening_of(served, wanted, encoded, sent.trace)
         payloads = [one.coded.payload for one in encoded]
         asked = self._cloud().ask(opening, payloads, sent, hash_first=hash_first, patience=self._patience)
         async with aclosing(asked) as downs:
@@ -276,17 +286,3 @@ class AsyncEdgeNode:
             edge_id = self._edge_id or kept_edge_id(self._folder)
             self._link = CloudLink(self._address, self._timeout_s, edge_id)
         return self._link
-
-
-def _opening(served: ServedModel, wanted: Wanted, encoded: Sequence[Encoded]) -> pb.Open:
-    return pb.Open(
-        request_id=secrets.token_hex(8),
-        model=served.model.name,
-        bundle_digest=served.bundle.digest,
-        text=wanted.question,
-        settings=wanted.settings,
-        deadline_s=wanted.deadline_s or 0.0,
-        inputs=[one.coded.item for one in encoded],
-        priority=wanted.priority,
-        embed=wanted.embed,
-    )
