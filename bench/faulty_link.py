@@ -42,6 +42,7 @@ class FaultyLink:
         self._ways = {"up": Way(), "down": Way()}
         self.address = ""
         self.num_accepted = 0
+        self._accepting = threading.Condition()
 
     def up(self, **changes: object) -> None:
         """Sets fields of the way from the edge to the cloud."""
@@ -73,6 +74,12 @@ class FaultyLink:
         """Where new connections go."""
         self._on_loop(lambda: setattr(self, "_target", target))
 
+    def await_connection(self, after: int, timeout_s: float = _LIMIT_S) -> None:
+        """Waits until more than so many connections were made; raises TimeoutError."""
+        with self._accepting:
+            if not self._accepting.wait_for(lambda: self.num_accepted > after, timeout_s):
+                raise TimeoutError(f"no connection came after the first {after} within {timeout_s:g} s")
+
     def _on_loop(self, work: Callable[[], None]) -> None:
         async def do() -> None:
             work()
@@ -95,7 +102,9 @@ class FaultyLink:
             connection.reset()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.num_accepted += 1
+        with self._accepting:
+            self.num_accepted += 1
+            self._accepting.notify_all()
         connection = _Connection([writer])
         if self._is_closed:
             connection.reset()

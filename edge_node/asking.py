@@ -70,9 +70,9 @@ class Asking:
         self._link = link
         self._question = question
         self._sent = sent
-        now_s, deadline_s = time.monotonic(), question.opening.deadline_s
-        self._ends_s = now_s + deadline_s if deadline_s else None
-        self._tries = Tries(patience, now_s, self._ends_s)
+        deadline_s = question.opening.deadline_s
+        self._ends_s = time.monotonic() + deadline_s if deadline_s else None
+        self._tries = Tries(patience, self._ends_s)
         self._replay = Replay()
         self._milestones = Milestones(sent.trace, [len(payload) for payload in question.payloads])
         self._acknowledged = [0] * len(question.payloads)  # bytes of each input
@@ -154,13 +154,13 @@ class Asking:
             new = [delta for one in down.deltas.deltas if (delta := self._replay.new_of(one)) is not None]
             if not new:
                 return None
-            self._tries.note_progress(time.monotonic())
+            self._tries.note_progress()
             return pb.Down(deltas=pb.DeltaBatch(deltas=new))
         if kind == "ack" and down.ack.input_index < len(self._acknowledged):
             before = self._acknowledged[down.ack.input_index]
             self._acknowledged[down.ack.input_index] = max(before, down.ack.received_bytes)
             if down.ack.received_bytes > before:
-                self._tries.note_progress(time.monotonic())
+                self._tries.note_progress()
         if kind == "done":
             self._replay.end()
         return down

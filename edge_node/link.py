@@ -101,8 +101,9 @@ class CloudLink:
     async def close(self) -> None:
         """Ends what is being asked with Cancelled, and every call."""
         self._is_closed = True
-        if self._connecting is not None:
-            self._connecting.cancel()
+        if (connecting := self._connecting) is not None:
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
         if self._stream is not None:
             await self._stream.close()
         await self._channel.close()

@@ -45,16 +45,15 @@ PATIENT = Patience()
 class Tries:
     """Of one request. Times are seconds on one monotonic clock; `ends_s` is the request's deadline, if it has one."""
 
-    def __init__(self, patience: Patience, now_s: float, ends_s: float | None) -> None:
+    def __init__(self, patience: Patience, ends_s: float | None) -> None:
         self._patience = patience
-        self._progress_s = now_s
+        self._lost_s = 0.0  # when the first of the tries failed that are counted
         self._ends_s = ends_s
         self._num_failed = 0
         self._num_odd = 0
 
-    def note_progress(self, now_s: float) -> None:
+    def note_progress(self) -> None:
         """Bytes were acknowledged, or tokens came, that had not been before: the count begins anew."""
-        self._progress_s = now_s
         self._num_failed = self._num_odd = 0
 
     def wait_s(self, error: CleaveError, now_s: float, draw: float, *, is_lost: bool) -> float:
@@ -69,10 +68,12 @@ class Tries:
             wait_s = error.retry_after_s * (1 + draw / 4)
         else:
             wait_s = min(_FIRST_WAIT_S * 2.0**self._num_failed, _MOST_WAIT_S) * (1 + draw) / 2
+        if not self._num_failed:
+            self._lost_s = now_s
         self._num_failed += 1
         if self._ends_s is not None and now_s + wait_s >= self._ends_s:
             raise DeadlineExceeded(f"there was no time left to try again after this: {error}") from error
-        if now_s + wait_s > self._progress_s + self._patience.reconnect_s:
+        if now_s + wait_s > self._lost_s + self._patience.reconnect_s:
             raise error
         return wait_s
 
@@ -80,7 +81,7 @@ class Tries:
         """How long this try may take to connect; None for as long as that takes anywhere."""
         bounds = [] if self._ends_s is None else [self._ends_s]
         if self._num_failed:
-            bounds.append(self._progress_s + self._patience.reconnect_s)
+            bounds.append(self._lost_s + self._patience.reconnect_s)
         return max(0.0, min(bounds) - now_s) if bounds else None
 
     def _may_retry(self, error: CleaveError, is_lost: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from bench.faulty_link import FaultyLink, faulty_link
 from cleave import AsyncEdgeNode, EdgeNode
 from cloud_node.served import Served
-from tests.kit.clouds import LIMIT_S, CloudThread, FakePrompt, FakeRunner, cloud_thread, limits, settle, until
+from tests.kit.clouds import LIMIT_S, CloudThread, FakePrompt, FakeRunner, cloud_thread, limits, settle
 from tests.kit.pictures import textured
 from wire import limits as wire_limits
 from wire.errors import Cancelled, DeadlineExceeded, Internal, Unavailable
@@ -63,7 +64,7 @@ def test_all_answers_of_a_link_that_is_cut_many_times_are_whole(
             for _ in range(3):
                 accepted = link.num_accepted
                 link.cut()
-                await until(lambda before=accepted: link.num_accepted > before)
+                await asyncio.to_thread(link.await_connection, accepted)
             runner.release.set()
             assert await asyncio.gather(*asked) == [f"{question} " for question in questions]
         node.require_idle()
@@ -138,13 +139,17 @@ def test_link_that_passes_nothing_is_noticed_and_the_answer_goes_on(
         answer = edge.ask("one hold two", PICTURE)
         texts = iter(answer)
         beginning = next(texts)
+        rest: list[str] = []
+        reading = threading.Thread(target=lambda: rest.extend(texts))
         stalled, accepted = time.monotonic(), link.num_accepted
         link.both(stalls=True)
+        reading.start()
         runner.release.set()
-        node.call(until(lambda: link.num_accepted > accepted))  # it was noticed: the edge connects again
+        link.await_connection(accepted)  # it was noticed: the edge connects again
         assert time.monotonic() - stalled < 5
         link.both(stalls=False)
-        assert beginning + "".join(texts) == "one hold two "
+        reading.join(LIMIT_S)
+        assert beginning + "".join(rest) == "one hold two "
         assert answer.report.num_resumed
 
 
@@ -192,11 +197,10 @@ def test_edge_that_is_closed_while_it_connects_again_ends_at_once(link: FaultyLi
         answer = edge.ask("one hold two", PICTURE)
         texts = aiter(answer)
         await anext(texts)
+        accepted = link.num_accepted
         await asyncio.to_thread(link.close_port)
         waiting = asyncio.create_task(anext(texts))
-        accepted = link.num_accepted
-        while link.num_accepted == accepted:
-            await asyncio.sleep(0)
+        await asyncio.to_thread(link.await_connection, accepted)
         await edge.close()
         with pytest.raises(Cancelled, match="closed here"):
             await waiting
