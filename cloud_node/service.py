@@ -59,12 +59,11 @@ class InferenceService(pb_grpc.InferenceServicer):
     async def Stream(self, request_iterator: AsyncIterator[pb.Up], context: Any) -> AsyncIterator[pb.Down]:
         stream = EdgeStream(self._host, self.requests, is_draining=self._is_draining)
         self._streams.add(stream)
-        outcome = "cancelled"  # where the edge goes without a word, or its connection is lost
+        outcome = "ok"  # where the edge goes without a word, too: a lost stream looks like an ended one
         try:
             async with aclosing(stream.run(request_iterator)) as messages:
                 async for down in messages:
                     yield down
-            outcome = "ok"
         except Exception as error:
             outcome = (error.code if isinstance(error, CleaveError) else ErrorCode.INTERNAL).name.lower()
             await _abort(context, error)
