@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -30,9 +29,11 @@ from edge_node.media import ImageSource
 from edge_node.memory import DEFAULT_BYTES, FeatureMemory
 from edge_node.models import Models, ServedModel
 from edge_node.once_more import once_more
+from edge_node.opening import is_hash_first, opening_of
 from edge_node.patience import RECONNECT_S, Patience
 from edge_node.report import AnswerReport
 from edge_node.retrieval import Hit, embedded_of, hits_of, vector_of
+from edge_node.tracing import UNTRACED, Trace, Tracer, traced, traced_items
 from edge_node.trust import BundleTrust
 from edge_node.wanted import (
     Codecs,
@@ -62,6 +63,7 @@ class AsyncEdgeNode:
     A connection that is lost in the middle of an answer is made again, and the answer goes on where it was: for
     `reconnect_s` without progress, and within the request's deadline. With `waits_when_busy` a cloud that is
     overloaded, or has a limit, is asked again when it says. `edge_id` is made and kept beside the bundles without one.
+    `tracer` hears where each request's time went (`cleave.otlp`).
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class AsyncEdgeNode:
         edge_id: str | None = None,
         credentials: Credentials | None = None,
         trust: BundleTrust | None = None,
+        tracer: Tracer = UNTRACED,
     ) -> None:
         self._address = check_address(cloud)
         self._timeout_s = connect_timeout_s
@@ -88,6 +91,7 @@ class AsyncEdgeNode:
         store = BundleStore(self._folder, progress)
         self._models = Models(store, num_threads, trust or BundleTrust.from_environment())
         self._encoder = Encoder(store, FeatureMemory(memory_bytes))
+        self._tracer = tracer
         self._link: CloudLink | None = None
 
     async def __aenter__(self) -> AsyncEdgeNode:
@@ -143,7 +147,10 @@ class AsyncEdgeNode:
             deadline_s=deadline_s, hash_first=hash_first, priority=priority,
         )  # fmt: skip
         report = AnswerReport(question)
-        return AsyncAnswer(self._answer(wanted, report), report)
+        texts = traced_items(
+            self._tracer, "ask", lambda trace: self._answer(wanted, report, Sent(trace=trace))
+        )
+        return AsyncAnswer(texts, report)
 
     async def listen(
         self,
@@ -225,14 +232,18 @@ class AsyncEdgeNode:
         inputs = Inputs.of(image, sound, text)
         return hits_of(await self._embedded(Wanted(inputs, embed=index_search(index, num_hits), **options)))
 
-    async def _answer(self, wanted: Wanted, report: AnswerReport) -> AsyncGenerator[str, None]:
+    async def _answer(self, wanted: Wanted, report: AnswerReport, sent: Sent) -> AsyncGenerator[str, None]:
         started = time.perf_counter()
-        async with aclosing(once_more(self._models, lambda: self._texts(wanted, report, started))) as texts:
+        async with aclosing(
+            once_more(self._models, lambda: self._texts(wanted, report, started, sent))
+        ) as texts:
             async for text in texts:
                 yield text
 
-    async def _texts(self, wanted: Wanted, report: AnswerReport, started: float) -> AsyncGenerator[str, None]:
-        served, encoded = await self._encoded(wanted)
+    async def _texts(
+        self, wanted: Wanted, report: AnswerReport, started: float, sent: Sent
+    ) -> AsyncGenerator[str, None]:
+        served, encoded = await self._encoded(wanted, sent.trace)
         report.model = served.model.name
         report.note_inputs(
             [one.report() for one in encoded],
@@ -240,7 +251,6 @@ class AsyncEdgeNode:
             sum(one.times.codec_s for one in encoded),
         )
         sizes = [len(one.coded.payload) for one in encoded]
-        sent = Sent()
         try:
             async with (
                 aclosing(self._downs(served, wanted, encoded, sent)) as downs,
@@ -256,31 +266,37 @@ class AsyncEdgeNode:
     async def _embedded(self, wanted: Wanted) -> pb.Embedded:
         if len(wanted.inputs) != 1:
             raise BadInput(f"there are {len(wanted.inputs)} inputs, and one has an embedding; give one")
-        async with aclosing(once_more(self._models, lambda: self._embeddings(wanted))) as embeddings:
-            return await anext(embeddings)
+        with traced(self._tracer, "embed") as trace:
+            async with aclosing(
+                once_more(self._models, lambda: self._embeddings(wanted, trace))
+            ) as embeddings:
+                return await anext(embeddings)
 
-    async def _embeddings(self, wanted: Wanted) -> AsyncGenerator[pb.Embedded, None]:
+    async def _embeddings(self, wanted: Wanted, trace: Trace) -> AsyncGenerator[pb.Embedded, None]:
         """One."""
-        served, encoded = await self._encoded(wanted)
-        async with aclosing(self._downs(served, wanted, encoded, Sent())) as downs:
+        served, encoded = await self._encoded(wanted, trace)
+        async with aclosing(self._downs(served, wanted, encoded, Sent(trace=trace))) as downs:
             yield await embedded_of(downs, self._address)
 
-    async def _encoded(self, wanted: Wanted) -> tuple[ServedModel, list[Encoded]]:
+    async def _encoded(self, wanted: Wanted, trace: Trace) -> tuple[ServedModel, list[Encoded]]:
         given = await asyncio.to_thread(wanted.inputs.read)
         served = await self._models.get(wanted.model, self._cloud())
-        return served, await self._encoder.encode(served, given, wanted.wishes(), self._cloud())
+        encoded = await self._encoder.encode(served, given, wanted.wishes(), self._cloud())
+        for one in encoded:
+            one.trace(trace)
+        return served, encoded
 
     def _downs(
         self, served: ServedModel, wanted: Wanted, encoded: Sequence[Encoded], sent: Sent
     ) -> AsyncGenerator[pb.Down, None]:
         """Sends the request; what the cloud says of it."""
-        hash_first = wanted.hash_first
-        if hash_first is None and all(one.was_known for one in encoded):
-            hash_first = True  # the cloud was asked about them, too
-        items = [one.coded.item for one in encoded]
-        opening = wanted.opening(secrets.token_hex(8), served.model.name, served.bundle.digest, items)
-        payloads = [one.coded.payload for one in encoded]
-        return self._cloud().ask(opening, payloads, sent, hash_first=hash_first, patience=self._patience)
+        return self._cloud().ask(
+            opening_of(served, wanted, encoded, sent.trace),
+            [one.coded.payload for one in encoded],
+            sent,
+            hash_first=is_hash_first(wanted, encoded),
+            patience=self._patience,
+        )
 
     def _cloud(self) -> CloudLink:
         if self._link is None:
