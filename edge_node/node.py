@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -15,25 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_node.addresses import check_address
-from edge_node.answer import AsyncAnswer, texts_of
-from edge_node.asking import Sent
+from edge_node.answer import AsyncAnswer
 from edge_node.bundle_store import BundleStore, Progress, default_folder
 from edge_node.credentials import Credentials
 from edge_node.edge_id import check_edge_id, kept_edge_id
-from edge_node.encoding import Encoded, Encoder
+from edge_node.encoding import Encoder
 from edge_node.given import SoundSource
 from edge_node.hearing import Speech, hear, pieces, read_recording, sound_rate
 from edge_node.link import CONNECT_TIMEOUT_S, CloudLink
 from edge_node.listening import Heard
 from edge_node.media import ImageSource
 from edge_node.memory import DEFAULT_BYTES, FeatureMemory
-from edge_node.models import Models, ServedModel
-from edge_node.once_more import once_more
-from edge_node.opening import is_hash_first, opening_of
+from edge_node.models import Models
 from edge_node.patience import RECONNECT_S, Patience
 from edge_node.report import AnswerReport
-from edge_node.retrieval import Hit, embedded_of, hits_of, vector_of
-from edge_node.tracing import UNTRACED, Trace, Tracer, traced, traced_items
+from edge_node.requests import Requests
+from edge_node.retrieval import Hit, hits_of, vector_of
+from edge_node.tracing import UNTRACED, Tracer
 from edge_node.trust import BundleTrust
 from edge_node.wanted import (
     Codecs,
@@ -47,7 +44,6 @@ from edge_node.wanted import (
     index_search,
     make_settings,
 )
-from wire.errors import BadInput
 from wire.v1 import inference_pb2 as pb
 
 
@@ -85,13 +81,14 @@ class AsyncEdgeNode:
         self._address = check_address(cloud)
         self._timeout_s = connect_timeout_s
         self._credentials = Credentials.from_environment() if credentials is None else credentials
-        self._patience = Patience(reconnect_s, waits_when_busy)
         self._edge_id = check_edge_id(edge_id) if edge_id is not None else None
         self._folder = bundles or default_folder()
         store = BundleStore(self._folder, progress)
         self._models = Models(store, num_threads, trust or BundleTrust.from_environment())
-        self._encoder = Encoder(store, FeatureMemory(memory_bytes))
-        self._tracer = tracer
+        encoder = Encoder(store, FeatureMemory(memory_bytes))
+        self._requests = Requests(
+            self._models, encoder, self._cloud, Patience(reconnect_s, waits_when_busy), tracer
+        )
         self._link: CloudLink | None = None
 
     async def __aenter__(self) -> AsyncEdgeNode:
@@ -147,10 +144,7 @@ class AsyncEdgeNode:
             deadline_s=deadline_s, hash_first=hash_first, priority=priority,
         )  # fmt: skip
         report = AnswerReport(question)
-        texts = traced_items(
-            self._tracer, "ask", lambda trace: self._answer(wanted, report, Sent(trace=trace))
-        )
-        return AsyncAnswer(texts, report)
+        return AsyncAnswer(self._requests.texts(wanted, report), report)
 
     async def listen(
         self,
@@ -201,7 +195,7 @@ class AsyncEdgeNode:
     ) -> NDArray[np.float32]:
         """The vector that a dual encoder makes of one input, [dim], of length 1."""
         inputs = Inputs.of(image, sound, text)
-        return vector_of(await self._embedded(Wanted(inputs, embed=pb.Embed(), **options)))
+        return vector_of(await self._requests.embedded(Wanted(inputs, embed=pb.Embed(), **options)))
 
     async def index_add(
         self,
@@ -215,7 +209,7 @@ class AsyncEdgeNode:
     ) -> int:
         """Keeps one input's embedding on the cloud under this name; how many the index holds then."""
         inputs = Inputs.of(image, sound, text)
-        embedded = await self._embedded(Wanted(inputs, embed=index_add(index, [item_id]), **options))
+        embedded = await self._requests.embedded(Wanted(inputs, embed=index_add(index, [item_id]), **options))
         return embedded.num_indexed
 
     async def search(
@@ -230,72 +224,8 @@ class AsyncEdgeNode:
     ) -> list[Hit]:
         """What an index on the cloud holds nearest to one input, the nearest first."""
         inputs = Inputs.of(image, sound, text)
-        return hits_of(await self._embedded(Wanted(inputs, embed=index_search(index, num_hits), **options)))
-
-    async def _answer(self, wanted: Wanted, report: AnswerReport, sent: Sent) -> AsyncGenerator[str, None]:
-        started = time.perf_counter()
-        async with aclosing(
-            once_more(self._models, lambda: self._texts(wanted, report, started, sent))
-        ) as texts:
-            async for text in texts:
-                yield text
-
-    async def _texts(
-        self, wanted: Wanted, report: AnswerReport, started: float, sent: Sent
-    ) -> AsyncGenerator[str, None]:
-        served, encoded = await self._encoded(wanted, sent.trace)
-        report.model = served.model.name
-        report.note_inputs(
-            [one.report() for one in encoded],
-            sum(one.times.encode_s for one in encoded),
-            sum(one.times.codec_s for one in encoded),
-        )
-        sizes = [len(one.coded.payload) for one in encoded]
-        try:
-            async with (
-                aclosing(self._downs(served, wanted, encoded, sent)) as downs,
-                aclosing(texts_of(downs, sizes, report, started)) as texts,
-            ):
-                async for text in texts:
-                    yield text
-        finally:
-            report.note_sent([sent.by_input[index] for index in range(len(encoded))], sent.message_bytes)
-            report.num_resumed = sent.num_resumed
-        report.note_media([await asyncio.to_thread(one.media_bytes) for one in encoded])
-
-    async def _embedded(self, wanted: Wanted) -> pb.Embedded:
-        if len(wanted.inputs) != 1:
-            raise BadInput(f"there are {len(wanted.inputs)} inputs, and one has an embedding; give one")
-        with traced(self._tracer, "embed") as trace:
-            async with aclosing(
-                once_more(self._models, lambda: self._embeddings(wanted, trace))
-            ) as embeddings:
-                return await anext(embeddings)
-
-    async def _embeddings(self, wanted: Wanted, trace: Trace) -> AsyncGenerator[pb.Embedded, None]:
-        """One."""
-        served, encoded = await self._encoded(wanted, trace)
-        async with aclosing(self._downs(served, wanted, encoded, Sent(trace=trace))) as downs:
-            yield await embedded_of(downs, self._address)
-
-    async def _encoded(self, wanted: Wanted, trace: Trace) -> tuple[ServedModel, list[Encoded]]:
-        given = await asyncio.to_thread(wanted.inputs.read)
-        served = await self._models.get(wanted.model, self._cloud())
-        encoded = await self._encoder.encode(served, given, wanted.wishes(), self._cloud())
-        for one in encoded:
-            one.trace(trace)
-        return served, encoded
-
-    def _downs(
-        self, served: ServedModel, wanted: Wanted, encoded: Sequence[Encoded], sent: Sent
-    ) -> AsyncGenerator[pb.Down, None]:
-        """Sends the request; what the cloud says of it."""
-        return self._cloud().ask(
-            opening_of(served, wanted, encoded, sent.trace),
-            [one.coded.payload for one in encoded],
-            sent,
-            hash_first=is_hash_first(wanted, encoded),
-            patience=self._patience,
+        return hits_of(
+            await self._requests.embedded(Wanted(inputs, embed=index_search(index, num_hits), **options))
         )
 
     def _cloud(self) -> CloudLink:

@@ -61,7 +61,12 @@ def require_times_add_up(found: Spans) -> None:
     waited = [seconds(found["cleave-edge", name]) for name in ("upload", "first token", "answer")]
     # Both clocks are this machine's. The cloud's request lies within what its edge waits for, but for its last message.
     assert seconds(request) <= sum(waited) + 0.05
-    assert {name for service, name in found if service == "cleave-cloud"} == {"request", "upload", *_STEPS}
+    assert {name for service, name in found if service == "cleave-cloud"} == {
+        "request",
+        "upload",
+        "cache",
+        *_STEPS,
+    }
     assert sum(map(seconds, children["cleave-cloud"])) >= 0.5 * seconds(request)
 
 
