@@ -64,7 +64,7 @@ class OpenRequests:
             self._host.quotas.admit(peer.tenant, time.monotonic())
             if message.HasField("resume"):
                 self._host.metrics.request_resumed(is_found=False)
-        received_bytes = [len(item.payload) for item in message.inputs]
+        received_bytes = [len(item.payload) for item in message.inputs[: self._limits.max_inputs]]
         self._host.metrics.bytes_received(sum(received_bytes))
         hosted = self._hosted(message, peer, known)
         request = parse_open(message, hosted.served, self._host.bounds, peer.tenant)

@@ -64,6 +64,8 @@ class EdgeStream:
     async def run(self, messages: AsyncIterator[pb.Up]) -> AsyncGenerator[pb.Down, None]:
         """Everything that goes down this stream; raises a CleaveError where the stream itself is at fault."""
         reader = asyncio.create_task(self._read(messages))
+        # What it fails with is told to a peer that is still there; of one that has gone nothing fills the log.
+        reader.add_done_callback(lambda task: task.cancelled() or task.exception())
         watching = asyncio.create_task(self._watch())
         try:
             async for down in self._outbox.messages():
@@ -195,6 +197,9 @@ class EdgeStream:
         return 0
 
     async def _open(self, message: pb.Open) -> None:
+        if not message.request_id:
+            # Its Failed would say that the stream ends.
+            raise MalformedMessage("an Open has no request id, so that nothing can be said of it")
         if message.request_id in self._on:
             raise MalformedMessage("an Open has the id of a request that is open; choose a new one")
         try:
