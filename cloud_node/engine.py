@@ -104,6 +104,11 @@ class Engine:
         if refused is not None:
             self._deliver([refused])
 
+    def hasten(self, sequence: Sequence) -> None:
+        """Its request has become more urgent: it has its turn as if it came now, where that is sooner."""
+        with self._lock:
+            self._room.hasten(sequence, self._virtual_arrival_s(sequence.request, time.monotonic()))
+
     def stop(self, sequence: Sequence, error: CleaveError) -> None:
         """Ends a sequence with `error`, which it hears at once; its row is free after the step that is under way."""
         sequence.stop(error)
@@ -269,16 +274,19 @@ class Engine:
 
     def _end(self, sequence: Sequence, event: Event) -> None:
         """Its last event; how long it took says how good the predictions are."""
-        took_s = time.monotonic() - sequence.arrived_s
+        took_s, tenant = time.monotonic() - sequence.arrived_s, sequence.request.tenant.name
         if not isinstance(event, CleaveError):
             self.pace.ended(sequence.predicted_s, took_s)
         elif isinstance(event, DeadlineExceeded):
             self.pace.ended(sequence.predicted_s, took_s, is_late=True)
             if sequence.first_token_s:
-                self.pace.cut_off(sequence.num_generated, time.monotonic() - sequence.first_token_s)
+                self.pace.cut_off(tenant, sequence.num_generated, time.monotonic() - sequence.first_token_s)
         if isinstance(event, Finished):
             self.pace.answered(
-                event.prompt_tokens - sequence.num_reused, event.generated_tokens, event.times.decode_s
+                tenant,
+                event.prompt_tokens - sequence.num_reused,
+                event.generated_tokens,
+                event.times.decode_s,
             )
         sequence.emit(event)
 

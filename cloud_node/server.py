@@ -20,6 +20,7 @@ from cloud_node.batch import Runner
 from cloud_node.bundle_files import BundleFiles
 from cloud_node.cache import Cache
 from cloud_node.config import CloudConfig
+from cloud_node.doors import door_options, say_nothing_of_garbage
 from cloud_node.ending import Signals, exit_anyway_after
 from cloud_node.engine import Engine
 from cloud_node.entrance import Entrance
@@ -53,7 +54,6 @@ from cloud_node.watching import (
 )
 from splitmodel.loading import Checkpoint
 from wire.checked import add_checked_servicer
-from wire.limits import server_options
 from wire.v1 import inference_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -139,9 +139,11 @@ class CloudServer:
             {label: m.runner.prefixes for label, m in named.items() if isinstance(m.runner, ModelRunner)},
         )
         watch_store(self.metrics, self._store)
+        say_nothing_of_garbage()
         self._grpc_health = grpc_health.aio.HealthServicer()
         self._server = grpc.aio.server(
-            interceptors=self._entrance.interceptors, options=[*server_options(), *self._entrance.options]
+            interceptors=self._entrance.interceptors,
+            options=[*door_options(config.limits, config.max_connections), *self._entrance.options],
         )
         add_checked_servicer(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._grpc_health, self._server)
