@@ -145,10 +145,9 @@ class EdgeStream:
                 error = MalformedMessage("the edge ended its stream before the upload was whole")
                 self._requests.detach(opened, error)
         except CleaveError as error:
-            if not isinstance(
-                error, Corrupt
-            ):  # what the link has damaged is no request's fault: all may go on
-                self._end_all(error)
+            if isinstance(error, Corrupt):
+                self._detach_all(error)  # the link is at fault, and no request: all may go on elsewhere
+            self._end_all(error)
             self._outbox.put(pb.Down(failed=to_failed("", error)))
             raise
         finally:
