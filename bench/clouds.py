@@ -29,6 +29,11 @@ class CloudProcess:
     address: str
     pid: int
 
+    def cpu_s(self) -> float:
+        """Seconds of processor time that it took so far: user and system (proc(5))."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def resident_bytes(self) -> int:
         """VmRSS (proc(5))."""
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.clouds import cloud
+from bench.clouds import CloudProcess, cloud
 from bench.load import Job, JobMaker, Outcome, at_once, closed_loop, edges
 from bench.overload_plot import plot
 from bench.report import RESULTS, Bar, Result, Table
@@ -68,6 +68,7 @@ class Level:
     answer_p95_s: float
     refusal_s: float  # median
     refusal_p95_s: float
+    cpu_s: float = 0.0  # of the cloud
 
     @property
     def offered(self) -> float:
@@ -86,6 +87,11 @@ class Level:
         return self.num_in_vain / self.seconds
 
     @property
+    def per_cpu_s(self) -> float:
+        """Answers in time per second of the cloud's processor time: what others on the machine take is not in it."""
+        return self.num_in_time / self.cpu_s if self.cpu_s else 0.0
+
+    @property
     def vain_part(self) -> float:
         """Of those that got no answer in time, those that were not told so at once."""
         return self.num_in_vain / max(1, self.num_in_vain + self.num_refused)
@@ -99,9 +105,9 @@ def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
         subject = make_subject("default", Path(folder))
         jobs = _jobs(JobMaker(subject.bundle))
         with cloud(subject, **_CLOUD) as node:
-            found, levels = asyncio.run(_measure(node.address, jobs, None, loads, rounds, progress))
+            found, levels = asyncio.run(_measure(node, jobs, None, loads, rounds, progress))
         with cloud(subject, sheds_late=False, **_CLOUD) as node:
-            _, unshed = asyncio.run(_measure(node.address, jobs, found, unshed_loads, rounds, progress))
+            _, unshed = asyncio.run(_measure(node, jobs, found, unshed_loads, rounds, progress))
     settings = {
         "quick": quick, "loads": loads, "rounds": rounds, "seconds_per_load_and_round": ROUND_S,
         "edges": _NUM_EDGES, "arrivals": "Poisson", "answer_tokens": _LENGTHS, "codec": _CODEC, "cloud": _CLOUD,
@@ -128,7 +134,7 @@ def _jobs(maker: JobMaker) -> list[Job]:
 
 
 async def _measure(
-    address: str,
+    node: CloudProcess,
     jobs: Sequence[Job],
     found: Found | None,
     loads: Sequence[float],
@@ -137,18 +143,22 @@ async def _measure(
 ) -> tuple[Found, list[Level]]:
     """At each load in every round, on a cloud that is warm."""
     label = "loads" if found is None else "without shedding"
-    async with edges(address, _NUM_EDGES) as links:
+    async with edges(node.address, _NUM_EDGES) as links:
         await closed_loop(links, jobs, "warm")
         found = found or await _find(links, jobs)
         outcomes: dict[float, list[Outcome]] = {load: [] for load in loads}
+        cpu_s = dict.fromkeys(loads, 0.0)
         plan = list(itertools.product(range(rounds), loads))
         for done, (number, load) in enumerate(plan):
             progress(label, done, len(plan))
             asked = _arrivals(jobs, found, load, number)
+            before_s = node.cpu_s()
             outcomes[load] += await at_once(links, asked, f"run{done}")
+            cpu_s[load] += node.cpu_s() - before_s
         progress(label, len(plan), len(plan))
     seconds = rounds * ROUND_S
-    return found, [level_of(outcomes[load], load, seconds, found.deadline_s) for load in loads]
+    levels = [level_of(outcomes[load], load, seconds, found.deadline_s) for load in loads]
+    return found, [replace(one, cpu_s=cpu_s[one.load]) for one in levels]
 
 
 async def _find(links: Sequence[CloudLink], jobs: Sequence[Job]) -> Found:
@@ -219,6 +229,7 @@ def _table(title: str, levels: Sequence[Level], found: Found) -> Table:
         "in time/s": lambda one: f"{one.goodput:.1f}",
         "refused/s": lambda one: f"{one.refused:.1f}",
         "late or out of time/s": lambda one: f"{one.in_vain:.1f}",
+        "in time per CPU s": lambda one: f"{one.per_cpu_s:.1f}",
         "answer ms, p95": lambda one: f"{one.answer_s * 1e3:.0f}, {one.answer_p95_s * 1e3:.0f}",
         "refusal ms, p95": lambda one: f"{one.refusal_s * 1e3:.1f}, {one.refusal_p95_s * 1e3:.1f}",
     }
@@ -228,7 +239,13 @@ def _table(title: str, levels: Sequence[Level], found: Found) -> Table:
 
 
 def _told(level: Level) -> dict[str, Any]:
-    return {**asdict(level), "offered": level.offered, "goodput": level.goodput, "vain_part": level.vain_part}
+    return {
+        **asdict(level),
+        "offered": level.offered,
+        "goodput": level.goodput,
+        "per_cpu_s": level.per_cpu_s,
+        "vain_part": level.vain_part,
+    }
 
 
 def _took_s(outcome: Outcome) -> float:

@@ -43,7 +43,7 @@ def redis_command(program: str, port: int, folder: Path, options: Sequence[str] 
     ]  # fmt: skip
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port: int = taken.getsockname()[1]
@@ -81,7 +81,7 @@ def redis_process(max_mb: int = 256) -> Iterator[RedisProcess | None]:
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="cleave-redis-") as folder:
-        port = _free_port()
+        port = free_port()
         bounds = ["--maxmemory", f"{max_mb}mb", "--maxmemory-policy", "allkeys-lru"]
         process = subprocess.Popen(
             redis_command(program, port, Path(folder), bounds),

@@ -49,11 +49,6 @@ def over(test: Callable[[RedisServer], Coroutine[Any, Any, None]]) -> Callable[[
     return run
 
 
-async def up(store: RedisStore) -> None:
-    """Once it is known again that Redis answers."""
-    await until(lambda: store.link.is_up)
-
-
 @over
 async def test_another_process_reads_what_was_written(server: RedisServer) -> None:
     async with store_in(server) as one, store_in(server) as other:
@@ -181,7 +176,7 @@ async def test_paused_redis_is_used_again_and_no_reply_goes_to_another_question(
             async with asyncio.timeout(15):
                 # A busy machine may take its time; what comes must be what was asked for.
                 while missing:
-                    await up(store)
+                    await until(lambda: store.link.is_up)
                     asked = sorted(missing, reverse=True)
                     for key, value in zip(asked, await asyncio.gather(*map(store.get, asked)), strict=True):
                         assert value in (None, key * 2)
@@ -200,7 +195,7 @@ async def test_redis_that_dies_and_comes_back_empty_costs_hits_only(server: Redi
         await store.put(b"key", b"dropped")
         assert await store.get(b"key") is None
         await asyncio.to_thread(server.start)
-        await up(store)
+        await until(lambda: store.link.is_up)
         assert await store.get(b"key") is None
         await store.put(b"key", b"again")
         await store.flush()
@@ -216,7 +211,7 @@ def test_redis_that_is_not_there_at_the_start_is_used_once_it_is(caplog: pytest.
                 await store.put(b"key", b"value")
                 assert [record.levelname for record in caplog.records] == ["WARNING"]
                 await asyncio.to_thread(server.start)
-                await up(store)
+                await until(lambda: store.link.is_up)
         assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
     with redis_server() as server:

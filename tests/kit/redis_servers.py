@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 import redis
 
-from cleave.redis_process import redis_command, redis_programs, wait_until_ready
+from cleave.redis_process import free_port, redis_command, redis_programs, wait_until_ready
 from cloud_node.redis_settings import RedisSettings, parse_redis_url
-from tests.kit.ports import free_port
 
 
 def server_programs() -> dict[str, str]:
@@ -57,7 +56,9 @@ class RedisServer:
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
-        assert wait_until_ready(self._process, self.port), "the Redis server did not start"
+        if not wait_until_ready(self._process, self.port):
+            self.kill()
+            raise AssertionError("the Redis server did not start")
 
     def pause(self) -> None:
         """It takes connections and bytes, and says nothing."""
