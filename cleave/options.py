@@ -94,6 +94,10 @@ HeldMb = Annotated[
         rich_help_panel="The engine",
     ),
 ]
+MaxConnections = Annotated[
+    int,
+    typer.Option(min=1, help="Connections at once; further ones are closed.", rich_help_panel="The engine"),
+]
 MaxStreams = Annotated[int, typer.Option(min=1, help="Streams of edges.", rich_help_panel="The engine")]
 CacheMb = Annotated[
     int,

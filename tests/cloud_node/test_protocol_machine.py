@@ -338,7 +338,7 @@ def test_any_order_of_messages_gets_an_answer_or_a_clear_error() -> None:
             run_state_machine_as_test(
                 Protocol,
                 settings=settings(
-                    max_examples=100,
+                    max_examples=80,
                     stateful_step_count=30,
                     deadline=None,
                     derandomize=True,
