@@ -23,7 +23,7 @@ from cleave.halves import Halves
 from cleave.terminal import Report
 from cleave.verifying import EMBEDDING_TOLERANCE, Question, make_questions, require_sensitive
 from cloud_node.detokenise import Detokeniser
-from cloud_node.server import Ready
+from cloud_node.ready import Ready
 from cloud_node.serving import serve
 from edge_node.node import AsyncEdgeNode
 from edge_node.preprocess import preprocess

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from cloud_node.callers import Callers
@@ -63,11 +64,11 @@ class Entrance:
         """Unix time; None without TLS."""
         return None if self.certificates is None else self.certificates.value.expires_s
 
-    def open(self, server: Any, listen: str) -> int:
-        """Listens, and from now on looks for new tokens and certificates; returns the port."""
+    def open(self, server: Any, listen: str, others: Sequence[Reloaded[Any]] = ()) -> int:
+        """Listens, and from now on looks for new tokens, certificates and what `others` hold; returns the port."""
         asks_for_certificates = self._identity.client_ca is not None
         port = open_port(server, listen, self.certificates, asks=asks_for_certificates)
-        if watched := [value for value in (self.certificates, self.tokens) if value is not None]:
+        if watched := [value for value in (self.certificates, self.tokens, *others) if value is not None]:
             self._watching = asyncio.create_task(keep_fresh(watched))
         _log.info("%s", self._protection(listen))
         return port

@@ -1,4 +1,4 @@
-"""Faults of devices and models: a full disk, a stage or a tail that raises, a client that never reads, a clock that jumps."""
+"""Faults of devices and models: a full disk, a stage or a tail that raises, a client that never reads, a clock jump."""
 
 from __future__ import annotations
 

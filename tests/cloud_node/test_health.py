@@ -19,8 +19,9 @@ from cloud_node.config import CloudConfig
 from cloud_node.health import Health, Stage
 from cloud_node.metrics_endpoint import MetricsEndpoint
 from cloud_node.outside import Outside
+from cloud_node.ready import Ready
 from cloud_node.served import Served
-from cloud_node.server import SERVICE_NAME, CloudServer, Ready
+from cloud_node.server import SERVICE_NAME, CloudServer
 from tests.cloud_node.test_metrics import samples
 from tests.kit.clouds import FakeRunner, cloud, settle, until
 from tests.kit.talking import channel, opening, talk

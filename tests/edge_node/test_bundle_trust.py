@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cleave import BundleTrust, EdgeNode
-from cloud_node.server import Ready
+from cloud_node.ready import Ready
 from edge_node.bundle_check import BundleCheck
 from edge_node.known_bundles import KnownBundles
 from edge_node.trust import Offered
