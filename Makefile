@@ -44,7 +44,7 @@ fuzz: setup
 
 # All experiments that need no data set, in full; ARGS=--quick for a sample of each. `cleave bench speech` needs one.
 bench: setup
-	@set -e; for name in exact footprint accuracy batch repeat mixed-split soak coverage retrieval overload; do $(BIN)/cleave bench $$name $(ARGS); done
+	@set -e; for name in exact footprint accuracy batch repeat mixed-split soak coverage retrieval overhead overload faults; do $(BIN)/cleave bench $$name $(ARGS); done
 
 # The stubs in wire/v1, from proto/.
 proto: setup

@@ -29,6 +29,11 @@ class CloudProcess:
     address: str
     pid: int
 
+    def cpu_s(self) -> float:
+        """Seconds of processor time that it took so far: user and system (proc(5))."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def resident_bytes(self) -> int:
         """VmRSS (proc(5))."""
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
@@ -48,7 +53,7 @@ def cloud(
     profiled_rows: Sequence[int] = (),
     **config: Any,
 ) -> Iterator[CloudProcess]:
-    """Serves a subject; `config` are fields of CloudConfig.
+    """Serves a subject; `config` are fields of CloudConfig, `redis` as a URL.
 
     When it ends, it writes each request's token ids to `tokens`, and to `profile` where the time of steps with as
     many rows as one of `profiled_rows` went (bench/profiling.py).
@@ -62,7 +67,14 @@ def cloud(
         "rows": list(profiled_rows),
         "config": config,
     }
-    command = [sys.executable, "-m", "bench.programs.cloud", json.dumps(told)]
+    with listening("bench.programs.cloud", json.dumps(told)) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def listening(module: str, *arguments: str) -> Iterator[CloudProcess]:
+    """A program of bench/programs that says where it listens; ended at the end."""
+    command = [sys.executable, "-m", module, *arguments]
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         try:

@@ -12,7 +12,7 @@ from wire.errors import BadInput
 
 NAMES = (
     *("exact", "footprint", "accuracy", "batch", "repeat", "mixed-split", "soak"),
-    *("coverage", "speech", "retrieval", "overload"),
+    *("coverage", "speech", "retrieval", "overhead", "overload", "faults"),
 )
 
 

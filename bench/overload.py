@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.clouds import cloud
+from bench.clouds import CloudProcess, cloud
 from bench.load import Job, JobMaker, Outcome, at_once, closed_loop, edges
 from bench.overload_plot import plot
 from bench.report import RESULTS, Bar, Result, Table
@@ -27,8 +27,10 @@ from training.evaluate import held_out_samples
 from wire.v1 import inference_pb2 as pb
 
 MIN_KEPT, MAX_REFUSAL, MAX_IN_VAIN = 0.85, 1 / 20, 0.05
-FULL_LOADS, FULL_S = (0.2, 0.5, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0), 20.0
-QUICK_LOADS, QUICK_S = (0.8, 1.5, 3.0), 6.0
+FULL_LOADS, QUICK_LOADS = (0.2, 0.5, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0), (0.8, 1.5, 3.0)
+# All loads, one after the other, several times: a machine that others slow down does so to all of them.
+FULL_ROUNDS, QUICK_ROUNDS = 5, 2
+ROUND_S = 4.0  # of one load
 DEADLINE = 8.0  # in medians of an answer that nobody disturbs
 _NUM_EDGES = 16
 _NUM_QUESTIONS = 64
@@ -66,6 +68,7 @@ class Level:
     answer_p95_s: float
     refusal_s: float  # median
     refusal_p95_s: float
+    cpu_s: float = 0.0  # of the cloud
 
     @property
     def offered(self) -> float:
@@ -84,6 +87,11 @@ class Level:
         return self.num_in_vain / self.seconds
 
     @property
+    def per_cpu_s(self) -> float:
+        """Answers in time per second of the cloud's processor time: what others on the machine take is not in it."""
+        return self.num_in_time / self.cpu_s if self.cpu_s else 0.0
+
+    @property
     def vain_part(self) -> float:
         """Of those that got no answer in time, those that were not told so at once."""
         return self.num_in_vain / max(1, self.num_in_vain + self.num_refused)
@@ -91,19 +99,19 @@ class Level:
 
 def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
     """All loads on one cloud; then some of them on one that refuses nobody for time, for comparison."""
-    loads, seconds = (QUICK_LOADS, QUICK_S) if quick else (FULL_LOADS, FULL_S)
+    loads, rounds = (QUICK_LOADS, QUICK_ROUNDS) if quick else (FULL_LOADS, FULL_ROUNDS)
     unshed_loads = loads[-1:] if quick else (0.5, 1.0, 1.5, 3.0)
     with tempfile.TemporaryDirectory(prefix="cleave-overload-") as folder:
         subject = make_subject("default", Path(folder))
         jobs = _jobs(JobMaker(subject.bundle))
         with cloud(subject, **_CLOUD) as node:
-            found, levels = asyncio.run(_measure(node.address, jobs, None, loads, seconds, progress))
+            found, levels = asyncio.run(_measure(node, jobs, None, loads, rounds, progress))
         with cloud(subject, sheds_late=False, **_CLOUD) as node:
-            _, unshed = asyncio.run(_measure(node.address, jobs, found, unshed_loads, seconds, progress))
+            _, unshed = asyncio.run(_measure(node, jobs, found, unshed_loads, rounds, progress))
     settings = {
-        "quick": quick, "loads": loads, "seconds_per_load": seconds, "edges": _NUM_EDGES, "arrivals": "Poisson",
-        "deadline": f"{DEADLINE:g} medians of an undisturbed answer", "answer_tokens": _LENGTHS, "codec": _CODEC,
-        "cloud": _CLOUD, "torch_threads": NUM_THREADS["default"],
+        "quick": quick, "loads": loads, "rounds": rounds, "seconds_per_load_and_round": ROUND_S,
+        "edges": _NUM_EDGES, "arrivals": "Poisson", "answer_tokens": _LENGTHS, "codec": _CODEC, "cloud": _CLOUD,
+        "deadline": f"{DEADLINE:g} medians of an undisturbed answer", "torch_threads": NUM_THREADS["default"],
     }  # fmt: skip
     measured = {
         "found": asdict(found),
@@ -126,26 +134,31 @@ def _jobs(maker: JobMaker) -> list[Job]:
 
 
 async def _measure(
-    address: str,
+    node: CloudProcess,
     jobs: Sequence[Job],
     found: Found | None,
     loads: Sequence[float],
-    seconds: float,
+    rounds: int,
     progress: Report,
 ) -> tuple[Found, list[Level]]:
-    """At each load, the lowest first, on a cloud that is warm."""
+    """At each load in every round, on a cloud that is warm."""
     label = "loads" if found is None else "without shedding"
-    async with edges(address, _NUM_EDGES) as links:
+    async with edges(node.address, _NUM_EDGES) as links:
         await closed_loop(links, jobs, "warm")
         found = found or await _find(links, jobs)
-        levels: list[Level] = []
-        for done, load in enumerate(loads):
-            progress(label, done, len(loads))
-            asked = _arrivals(jobs, found, load, seconds)
-            outcomes = await at_once(links, asked, f"load{len(levels)}")
-            levels.append(level_of(outcomes, load, seconds, found.deadline_s))
-        progress(label, len(loads), len(loads))
-    return found, levels
+        outcomes: dict[float, list[Outcome]] = {load: [] for load in loads}
+        cpu_s = dict.fromkeys(loads, 0.0)
+        plan = list(itertools.product(range(rounds), loads))
+        for done, (number, load) in enumerate(plan):
+            progress(label, done, len(plan))
+            asked = _arrivals(jobs, found, load, number)
+            before_s = node.cpu_s()
+            outcomes[load] += await at_once(links, asked, f"run{done}")
+            cpu_s[load] += node.cpu_s() - before_s
+        progress(label, len(plan), len(plan))
+    seconds = rounds * ROUND_S
+    levels = [level_of(outcomes[load], load, seconds, found.deadline_s) for load in loads]
+    return found, [replace(one, cpu_s=cpu_s[one.load]) for one in levels]
 
 
 async def _find(links: Sequence[CloudLink], jobs: Sequence[Job]) -> Found:
@@ -156,12 +169,12 @@ async def _find(links: Sequence[CloudLink], jobs: Sequence[Job]) -> Found:
     return Found(statistics.median(_took_s(one) for one in alone), len(together) / took_s)
 
 
-def _arrivals(jobs: Sequence[Job], found: Found, load: float, seconds: float) -> list[Job]:
-    """By chance, the same for the same rate."""
-    draw = random.Random(f"overload {load}")
+def _arrivals(jobs: Sequence[Job], found: Found, load: float, number: int) -> list[Job]:
+    """Of one round: by chance, the same for the same rate."""
+    draw = random.Random(f"overload {load} {number}")
     asked: list[Job] = []
     at_s = draw.expovariate(load * found.rate)
-    while at_s < seconds:
+    while at_s < ROUND_S:
         job = draw.choice(jobs)
         opening = pb.Open()
         opening.CopyFrom(job.opening)
@@ -216,6 +229,7 @@ def _table(title: str, levels: Sequence[Level], found: Found) -> Table:
         "in time/s": lambda one: f"{one.goodput:.1f}",
         "refused/s": lambda one: f"{one.refused:.1f}",
         "late or out of time/s": lambda one: f"{one.in_vain:.1f}",
+        "in time per CPU s": lambda one: f"{one.per_cpu_s:.1f}",
         "answer ms, p95": lambda one: f"{one.answer_s * 1e3:.0f}, {one.answer_p95_s * 1e3:.0f}",
         "refusal ms, p95": lambda one: f"{one.refusal_s * 1e3:.1f}, {one.refusal_p95_s * 1e3:.1f}",
     }
@@ -225,7 +239,13 @@ def _table(title: str, levels: Sequence[Level], found: Found) -> Table:
 
 
 def _told(level: Level) -> dict[str, Any]:
-    return {**asdict(level), "offered": level.offered, "goodput": level.goodput, "vain_part": level.vain_part}
+    return {
+        **asdict(level),
+        "offered": level.offered,
+        "goodput": level.goodput,
+        "per_cpu_s": level.per_cpu_s,
+        "vain_part": level.vain_part,
+    }
 
 
 def _took_s(outcome: Outcome) -> float:

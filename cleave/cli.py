@@ -207,7 +207,8 @@ def bench(
     name: Annotated[
         str,
         typer.Argument(
-            help="exact, footprint, accuracy, batch, repeat, mixed-split, soak, coverage, speech or retrieval."
+            help="exact, footprint, accuracy, batch, repeat, mixed-split, soak, coverage, speech, retrieval, "
+            "overhead, overload or faults."
         ),
     ],
     quick: Annotated[bool, typer.Option("--quick", help="A sample, in about a minute.")] = False,

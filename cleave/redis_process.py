@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import redis
@@ -64,9 +65,21 @@ def wait_until_ready(process: subprocess.Popen[bytes], port: int) -> bool:
     return False
 
 
+@dataclass(frozen=True, slots=True)
+class RedisProcess:
+    """One that runs."""
+
+    url: str
+    pid: int
+
+
 @contextlib.contextmanager
-def redis_process(program: str, max_mb: int = 256) -> Iterator[str | None]:
-    """Its URL; None where it does not start."""
+def redis_process(max_mb: int = 256) -> Iterator[RedisProcess | None]:
+    """The first of the programs that are installed; None where there is none, or it does not start."""
+    program = next(iter(redis_programs().values()), None)
+    if program is None:
+        yield None
+        return
     with tempfile.TemporaryDirectory(prefix="cleave-redis-") as folder:
         port = free_port()
         bounds = ["--maxmemory", f"{max_mb}mb", "--maxmemory-policy", "allkeys-lru"]
@@ -75,7 +88,8 @@ def redis_process(program: str, max_mb: int = 256) -> Iterator[str | None]:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, env=_environment(),
         )  # fmt: skip
         try:
-            yield f"redis://127.0.0.1:{port}/0" if wait_until_ready(process, port) else None
+            is_ready = wait_until_ready(process, port)
+            yield RedisProcess(f"redis://127.0.0.1:{port}/0", process.pid) if is_ready else None
         finally:
             process.terminate()
             try:

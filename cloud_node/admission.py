@@ -21,6 +21,10 @@ _WEIGHT = 0.1
 _OUTLIER = 4.0
 # Requests that ended before anything is predicted: cold, all are let in.
 _COLD = 8
+# Tenants whose answers' lengths are known apart from all others'.
+_MAX_TENANTS = 1024
+# Of those who would be refused while a row is free, so many are let in: what they take sets a wrong measurement right.
+_TRIED = 0.01
 # Deviations above the mean lateness that are kept free.
 _MARGIN = 2.0
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 30.0
@@ -60,6 +64,7 @@ class Pace:
     )  # between an answer's tokens: a step, and what is read between two
     read_tokens: Mean = field(default_factory=Mean)  # of one prompt, those that were read
     num_tokens: Mean = field(default_factory=Mean)  # of one answer
+    tenants_tokens: dict[str, Mean] = field(default_factory=dict)  # the same, by tenant
     lateness: Mean = field(default_factory=Mean)  # what requests took, by what was predicted
     scatter: Mean = field(default_factory=Mean)  # of the lateness, mean absolute
     num_ended: int = 0
@@ -77,17 +82,17 @@ class Pace:
     def decode_step(self, batch: int, seconds: float) -> None:
         self.row_step_s.add(seconds / batch)
 
-    def answered(self, read_tokens: int, num_tokens: int, decode_s: float) -> None:
+    def answered(self, tenant: str, read_tokens: int, num_tokens: int, decode_s: float) -> None:
         """A generation has ended well; `decode_s` is from its first token to its last."""
         self.read_tokens.add(read_tokens)
-        self.num_tokens.add(num_tokens)
+        self._add_tokens(tenant, num_tokens)
         if num_tokens > 1:
             self.token_gap_s.add(decode_s / (num_tokens - 1))
 
-    def cut_off(self, num_tokens: int, decode_s: float) -> None:
+    def cut_off(self, tenant: str, num_tokens: int, decode_s: float) -> None:
         """One ran out of time. If only those counted that did not, long answers would look rare, and tokens quick."""
-        if num_tokens > self.num_tokens.value:
-            self.num_tokens.add(num_tokens)
+        if num_tokens > self._tokens_of(tenant).value:
+            self._add_tokens(tenant, num_tokens)
         if num_tokens:
             self.token_gap_s.add(decode_s / num_tokens)
 
@@ -107,9 +112,25 @@ class Pace:
     def is_cold(self) -> bool:
         return self.num_ended < _COLD
 
-    def likely_tokens(self, least: int, most: int) -> float:
-        """Of an answer that may have so many."""
-        return min(max(self.num_tokens.value, least), most)
+    def likely_tokens(self, tenant: str, least: int, most: int) -> float:
+        """Of an answer that may have so many: as that tenant's, or as all where it had none."""
+        return min(max(self._tokens_of(tenant).value, least), most)
+
+    def is_tried(self, tenant: str, spread: float) -> bool:
+        """Whether one that would be late is let in where a row is free: all of a tenant that nobody knows, and few."""
+        is_unknown = bool(self.tenants_tokens) and tenant not in self.tenants_tokens
+        return is_unknown or spread < _TRIED
+
+    def _tokens_of(self, tenant: str) -> Mean:
+        return self.tenants_tokens.get(tenant, self.num_tokens)
+
+    def _add_tokens(self, tenant: str, num_tokens: int) -> None:
+        self.num_tokens.add(num_tokens)
+        known = self.tenants_tokens.pop(tenant, Mean())
+        known.add(num_tokens)
+        self.tenants_tokens[tenant] = known  # the last one that was heard of goes last
+        if len(self.tenants_tokens) > _MAX_TENANTS:
+            del self.tenants_tokens[next(iter(self.tenants_tokens))]
 
     @property
     def read_s(self) -> float:

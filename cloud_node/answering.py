@@ -144,7 +144,7 @@ class Answering:
             return False
         self._say_have_answer(opened, flight.num_tokens)
         opened.flight = flight
-        self._flights.join(flight, opened.tell, opened.deadline_at_s)
+        self._flights.join(flight, opened.tell, opened.deadline_at_s, opened.request.priority)
         return True
 
     def _compute(self, opened: OpenRequest, key: bytes | None) -> None:
@@ -161,7 +161,9 @@ class Answering:
         # What has come whole is checked when it is submitted, a moment later.
         if opened.awaits_payloads:
             self._flights.check(opened.request)
-        opened.hold = self._held.take(opened.holder, opened.request.held_bytes, random.random())
+        opened.hold = self._held.take(
+            opened.holder, opened.request.held_bytes, random.random(), opened.key.tenant
+        )
 
     def _say_have_answer(self, opened: OpenRequest, num_tokens: int) -> None:
         opened.cache = pb.CACHE_ANSWER

@@ -17,7 +17,8 @@ from wire.limits import MAX_TENSOR_BYTES, MIB, Limits
 
 _ABOVE_ZERO = (
     "max_queue", "max_detached", "num_slots", "chunk_tokens", "max_tail_batch", "default_deadline_s", "max_deadline_s",
-    "cache_ttl_s", "max_decoded_bytes", "max_streams", "load_every_s",
+    "cache_ttl_s", "max_decoded_bytes", "max_streams", "max_connections",
+    "load_every_s",
 )  # fmt: skip
 _ZERO_OR_MORE = ("drain_s", "cache_bytes", "prefix_bytes", "context_tokens", "max_tokens", "tell_every_s")
 
@@ -42,6 +43,7 @@ class CloudConfig:
     sheds_late: bool = True  # whether what cannot be done by its deadline is refused at once
     max_decoded_bytes: int = MAX_TENSOR_BYTES  # of inputs that are taken up together
     max_streams: int = 4096
+    max_connections: int = 1024  # further ones are closed at once
     load_every_s: float = 1.0  # at least so long between two messages that tell an edge how busy the cloud is
     max_held_bytes: int = MAX_HELD_BYTES  # of all requests that are uploaded or wait to be taken up
     tell_every_s: float = 0.005  # of a fast decoder's tokens; first ones and ends are told at once

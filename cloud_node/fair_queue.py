@@ -58,6 +58,13 @@ class FairQueue(Generic[T]):
         """Tenant by tenant; of each, in order."""
         return (entry.item for lane in self._lanes.values() for entry in lane.entries)
 
+    def __contains__(self, item: object) -> bool:
+        return any(one is item for one in self)
+
+    def reorder(self, tenant: Tenant) -> None:
+        """After the virtual arrival of one of this tenant's has changed."""
+        self._lanes[tenant.name].entries.sort(key=_virtual_arrival_s)
+
     def num_of(self, tenant: Tenant) -> int:
         lane = self._lanes.get(tenant.name)
         return len(lane.entries) if lane is not None else 0

@@ -11,7 +11,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cloud_node.cache import Answer, Cache, repeated
@@ -96,12 +96,18 @@ class Flights:
         """Raises Overloaded where a request would be refused that is submitted right now."""
         self._engine.check(request)
 
-    def join(self, flight: Flight, listen: Listen, deadline_at_s: float = math.inf) -> None:
+    def join(
+        self, flight: Flight, listen: Listen, deadline_at_s: float = math.inf, priority: int = 0
+    ) -> None:
         """Tells what was said so far as one delta, and then all that follows."""
         assert flight in self._open
         assert flight.sequence is not None
         # It is worth computing as long as one of them waits.
         flight.sequence.deadline_at_s = max(flight.sequence.deadline_at_s, deadline_at_s)
+        if priority > flight.sequence.request.priority:
+            flight.sequence.request = replace(flight.sequence.request, priority=priority)
+            if flight.turn is None:
+                self._engine.hasten(flight.sequence)
         flight.listeners.append(listen)
         self.num_joined += 1
         if flight.num_tokens:
@@ -137,7 +143,8 @@ class Flights:
         """Tells what another cloud computes; computes it here where none does, or not in time."""
         began_s = time.monotonic()
         # Whoever waits in vain has as long again to compute it; and each request's own deadline ends it.
-        found = await self._cache.answer_elsewhere(key, sequence.request.deadline_s / 2)
+        left_s = sequence.deadline_at_s - began_s
+        found = await self._cache.answer_elsewhere(key, left_s / 2)
         sequence.times.cache_s = time.monotonic() - began_s
         flight.turn = None
         if isinstance(found, Answer):

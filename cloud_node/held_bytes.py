@@ -11,6 +11,8 @@ from wire.limits import MIB
 
 # As a default: 15 of the largest requests at once, 8 of them of one edge.
 MAX_HELD_BYTES = 1024 * MIB
+# Of what is left, a tenant may hold so many times as much: one alone can use most of the budget.
+_TENANT_PART = 16
 # A short while: payloads are held from their Open until they have been through the tail.
 _RETRY_S = 1.0
 
@@ -18,10 +20,11 @@ _RETRY_S = 1.0
 class Hold:
     """Bytes that a request has of the budget until it gives them back; giving them back twice changes nothing."""
 
-    __slots__ = ("_budget", "_holder", "_num_bytes")
+    __slots__ = ("_budget", "_holder", "_num_bytes", "_tenant")
 
-    def __init__(self, budget: HeldBytes, holder: Hashable, num_bytes: int) -> None:
+    def __init__(self, budget: HeldBytes, tenant: str, holder: Hashable, num_bytes: int) -> None:
         self._budget: HeldBytes | None = budget
+        self._tenant = tenant
         self._holder = holder
         self._num_bytes = num_bytes
 
@@ -29,19 +32,21 @@ class Hold:
         """Any thread may."""
         budget, self._budget = self._budget, None
         if budget is not None:
-            budget.give_back(self._holder, self._num_bytes)
+            budget.give_back(self._tenant, self._holder, self._num_bytes)
 
 
 class HeldBytes:
     """Declared bytes are counted, from the Open on: what was let in can always be finished.
 
     Nobody may have more than is still free (dynamic thresholds: Choudhury and Hahne, 1998): one that holds alone gets
-    at most half of the budget, n that want all they can get 1 / (n + 1) of it each, and a newcomer finds some left.
+    at most half of the budget, n that want all they can get 1 / (n + 1) of it each, and a newcomer finds some left. A
+    tenant, whose edges may be as many as it says, may have sixteen times what is still free.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._held: Counter[Hashable] = Counter()
+        self._of_tenants: Counter[str] = Counter()
         self._num_bytes = 0
         self._lock = threading.Lock()
 
@@ -50,24 +55,30 @@ class HeldBytes:
         """Held at the moment."""
         return self._num_bytes
 
-    def take(self, holder: Hashable, num_bytes: int, spread: float) -> Hold:
-        """Raises Overloaded where the holder would have more than its part; `spread`: 0 to 1, by chance."""
+    def take(self, holder: Hashable, num_bytes: int, spread: float, tenant: str = "") -> Hold:
+        """Raises Overloaded where holder or tenant would have more than its part; `spread`: 0 to 1, by chance."""
         with self._lock:
-            free = self.max_bytes - self._num_bytes
-            if self._held[holder] + num_bytes > free - num_bytes:
+            left = self.max_bytes - self._num_bytes - num_bytes
+            is_too_much = self._of_tenants[tenant] + num_bytes > _TENANT_PART * left
+            if is_too_much or self._held[holder] + num_bytes > left:
+                # How much others hold is theirs to know.
                 raise Overloaded(
-                    f"a request of {num_bytes:,} bytes finds {free:,} of {self.max_bytes:,} bytes free, and has to "
-                    "leave as much to others as it holds; ask again later or elsewhere",
+                    f"a request of {num_bytes:,} bytes finds too little memory free: of {self.max_bytes:,} bytes for "
+                    "all, it has to leave a part to others; ask again later or elsewhere",
                     retry_after_s=_RETRY_S * (0.5 + spread),
                 )
             self._held[holder] += num_bytes
+            self._of_tenants[tenant] += num_bytes
             self._num_bytes += num_bytes
-        return Hold(self, holder, num_bytes)
+        return Hold(self, tenant, holder, num_bytes)
 
-    def give_back(self, holder: Hashable, num_bytes: int) -> None:
+    def give_back(self, tenant: str, holder: Hashable, num_bytes: int) -> None:
         """What a Hold calls, once."""
         with self._lock:
             self._num_bytes -= num_bytes
             self._held[holder] -= num_bytes
             if not self._held[holder]:
                 del self._held[holder]
+            self._of_tenants[tenant] -= num_bytes
+            if not self._of_tenants[tenant]:
+                del self._of_tenants[tenant]

@@ -58,8 +58,7 @@ class RequestInput:
 def parse_inputs(items: Sequence[pb.Input], served: Served, bounds: Bounds) -> tuple[RequestInput, ...]:
     """The inputs of an Open; raises a CleaveError that says which one may not be so, and why."""
     limits = bounds.limits
-    if not 1 <= len(items) <= limits.max_inputs:
-        raise BadInput(f"the request has {len(items)} inputs, and it must have 1 to {limits.max_inputs}")
+    check_count(items, bounds)
     total = sum(item.total_bytes for item in items)
     if total > limits.max_request_bytes:
         raise TooLarge(
@@ -71,6 +70,13 @@ def parse_inputs(items: Sequence[pb.Input], served: Served, bounds: Bounds) -> t
     parsed = tuple(_parse(item, served) for item in items)
     check_together(parsed)
     return parsed
+
+
+def check_count(items: Sequence[pb.Input], bounds: Bounds) -> None:
+    """Raises BadInput for none, or too many."""
+    most = bounds.limits.max_inputs
+    if not 1 <= len(items) <= most:
+        raise BadInput(f"the request has {len(items)} inputs, and it must have 1 to {most}")
 
 
 def _parse(item: pb.Input, served: Served) -> RequestInput:

@@ -12,8 +12,9 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from cloud_node.redis_link import Command
 from cloud_node.redis_store import RedisStore
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ class Leases:
         self._lease_s = store.link.settings.lease_s
         self._ours: set[Lease] = set()
         self._renewing: asyncio.Task[None] | None = None
+        self._asking: set[asyncio.Task[list[Any] | None]] = set()  # what ends, whoever asked has gone or not
 
     async def take_or_follow(
         self, name: bytes, value_name: bytes, read: Callable[[bytes], T | None], most_s: float
@@ -79,6 +81,8 @@ class Leases:
 
     async def close(self) -> None:
         """What is still held goes back: others need not wait for it to expire."""
+        while self._asking:
+            await asyncio.gather(*self._asking, return_exceptions=True)
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.gather(self._renewing, return_exceptions=True)
@@ -88,9 +92,15 @@ class Leases:
         self, name: bytes, value_name: bytes, read: Callable[[bytes], T | None]
     ) -> T | Lease | _Held | None:
         lease = Lease(name, value_name, secrets.token_hex(16).encode())
-        replies = await self._link.ask(
+        asked = self._ask(
             ("SET", name, lease.token, "NX", "PX", self._lease_ms), self._store.reading(value_name)
         )
+        try:
+            replies = await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            # Taken or not: nobody is here to renew it, and others would wait until it expires.
+            asked.add_done_callback(lambda _: self._ask(lease.giving_back()))
+            raise
         if replies is None or isinstance(replies[0], Exception):
             # It may have been taken all the same: it expires then.
             return None
@@ -100,8 +110,15 @@ class Leases:
             if found is None:
                 self._keep(lease)
                 return lease
-            await self._link.ask(lease.giving_back())
+            await asyncio.shield(self._ask(lease.giving_back()))
         return found if found is not None else _Held()
+
+    def _ask(self, *commands: Command) -> asyncio.Task[list[Any] | None]:
+        """A question that is not broken off: what it does to Redis must be known."""
+        task = asyncio.get_running_loop().create_task(self._link.ask(*commands))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+        return task
 
     @property
     def _lease_ms(self) -> int:

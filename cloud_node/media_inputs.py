@@ -9,11 +9,8 @@ from splitmodel.media import Media
 from wire.codecs import split_codec_name
 from wire.errors import BadInput
 from wire.media.registry import find_media_codec
-from wire.media.sounds import to_mono
+from wire.media.sounds import MOST_OFF_S, to_mono
 from wire.sizes import ImageSize, SoundSize
-
-# Resampled twice, a sound may end a few samples earlier or later.
-_MOST_OFF_S = 0.01
 
 
 def decode_media(item: RequestInput, payload: memoryview) -> Media:
@@ -22,15 +19,14 @@ def decode_media(item: RequestInput, payload: memoryview) -> Media:
     Raises BadInput, TooLarge or Corrupt; BadInput, too, where the file holds another size than the request says.
     """
     codec_id, setting = split_codec_name(item.codec)
-    decoded = find_media_codec(codec_id, setting).decode(payload)
+    decoded = find_media_codec(codec_id, setting).decode(payload, item.size)
     match item.size:
         case ImageSize():
-            _require_size(item, str(ImageSize(decoded.width, decoded.height)))
             picture: Media = decoded
             return picture
         case SoundSize(samples, rate_hz):
             heard = to_mono(decoded, rate_hz)
-            if abs(len(heard) - samples) > _MOST_OFF_S * rate_hz:
+            if abs(len(heard) - samples) > MOST_OFF_S * rate_hz:
                 _require_size(item, str(SoundSize(len(heard), rate_hz)))
             return np.pad(heard[:samples], (0, max(0, samples - len(heard))))
         case _:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from cloud_node.tenants import Tenant, TenantLimits
+from cloud_node.tenants import UNLIMITED, Tenant, TenantLimits
 from wire.errors import LimitReached
 
 BURST_S = 1.0
@@ -45,6 +45,13 @@ class Bucket:
         self._fill(now_s)
         self.level -= amount
 
+    def changed(self, rate: float, least: float, now_s: float) -> Bucket:
+        """The same at another rate: what is there stays, as far as it fits, and what is owed."""
+        self._fill(now_s)
+        new = Bucket(rate, least, now_s)
+        new.level = min(self.level, new.level)
+        return new
+
     def _fill(self, now_s: float) -> None:
         # A clock that went backwards fills nothing, and empties nothing.
         passed_s = max(0.0, now_s - self._filled_s)
@@ -65,15 +72,19 @@ class _Usage:
     refused: Counter[str] = field(default_factory=Counter)
 
     def obey(self, limits: TenantLimits, now_s: float) -> None:
-        """New limits begin with full buckets."""
+        """What is limited for the first time begins with a full bucket."""
         self.limits = limits
-        self.requests = _bucket(limits.requests_per_s, 1.0, now_s)
-        self.received = _bucket(limits.bytes_per_s, 1.0, now_s)
-        self.tokens = _bucket(limits.tokens_per_s, 1.0, now_s)
+        self.requests = _bucket(self.requests, limits.requests_per_s, now_s)
+        self.received = _bucket(self.received, limits.bytes_per_s, now_s)
+        self.tokens = _bucket(self.tokens, limits.tokens_per_s, now_s)
 
 
 class Quotas:
-    """Every tenant's usage of this cloud node. A LimitReached says which limit, and when to come back."""
+    """Every tenant's usage of this cloud node. A LimitReached says which limit, and when to come back.
+
+    Limits are those of the Tenant that was last seen, at a stream or a request. What is used later goes by its name:
+    a request that runs knows its tenant as it was.
+    """
 
     def __init__(self, max_tenants: int = MAX_TENANTS) -> None:
         self._max_tenants = max_tenants
@@ -82,7 +93,7 @@ class Quotas:
     @contextmanager
     def stream(self, tenant: Tenant, now_s: float) -> Iterator[None]:
         """One stream of the tenant's, while it lasts; raises LimitReached where there are too many."""
-        usage = self._of(tenant, now_s)
+        usage = self._obeying(tenant, now_s)
         most = tenant.limits.streams
         if most and usage.num_streams >= most:
             usage.refused["streams"] += 1
@@ -99,7 +110,7 @@ class Quotas:
 
     def admit(self, tenant: Tenant, now_s: float) -> None:
         """Counts a request, unless a limit speaks against it; of several, the one that takes longest is told."""
-        usage = self._of(tenant, now_s)
+        usage = self._obeying(tenant, now_s)
         wait_s, limit = max(_waits(usage, now_s), default=(0.0, ""))
         if wait_s > 0:
             usage.refused[limit] += 1
@@ -112,18 +123,18 @@ class Quotas:
         if usage.requests is not None:
             usage.requests.take(1, now_s)
 
-    def received(self, tenant: Tenant, num_bytes: int, now_s: float) -> float:
+    def received(self, name: str, num_bytes: int, now_s: float) -> float:
         """Bytes of payloads came: how many seconds to wait before more are read."""
-        usage = self._of(tenant, now_s)
+        usage = self._of(name)
         usage.counts["bytes"] += num_bytes
         if usage.received is None:
             return 0.0
         usage.received.take(num_bytes, now_s)
         return min(MAX_PAUSE_S, usage.received.wait_s(0, now_s))
 
-    def told(self, tenant: Tenant, num_tokens: int, now_s: float) -> None:
+    def told(self, name: str, num_tokens: int, now_s: float) -> None:
         """Tokens of an answer went out."""
-        usage = self._of(tenant, now_s)
+        usage = self._of(name)
         usage.counts["tokens"] += num_tokens
         if usage.tokens is not None:
             usage.tokens.take(num_tokens, now_s)
@@ -141,14 +152,17 @@ class Quotas:
         """Open ones, by tenant. Any thread may ask."""
         return {(name,): float(usage.num_streams) for name, usage in self._usage.copy().items()}
 
-    def _of(self, tenant: Tenant, now_s: float) -> _Usage:
-        usage = self._usage.get(tenant.name)
+    def _obeying(self, tenant: Tenant, now_s: float) -> _Usage:
+        usage = self._of(tenant.name)
+        if usage.limits is not tenant.limits and usage.limits != tenant.limits:
+            usage.obey(tenant.limits, now_s)
+        return usage
+
+    def _of(self, name: str) -> _Usage:
+        usage = self._usage.get(name)
         if usage is None:
             self._make_room()
-            self._usage[tenant.name] = usage = _Usage(tenant.limits, None, None, None)
-            usage.obey(tenant.limits, now_s)
-        elif usage.limits is not tenant.limits and usage.limits != tenant.limits:
-            usage.obey(tenant.limits, now_s)
+            self._usage[name] = usage = _Usage(UNLIMITED, None, None, None)
         return usage
 
     def _make_room(self) -> None:
@@ -171,5 +185,7 @@ def _waits(usage: _Usage, now_s: float) -> Iterator[tuple[float, str]]:
         yield (owed_s - MAX_PAUSE_S if owed_s > MAX_PAUSE_S else 0.0), "bytes_per_s"
 
 
-def _bucket(rate: float, least: float, now_s: float) -> Bucket | None:
-    return Bucket(rate, least, now_s) if rate else None
+def _bucket(before: Bucket | None, rate: float, now_s: float) -> Bucket | None:
+    if not rate:
+        return None
+    return before.changed(rate, 1.0, now_s) if before is not None else Bucket(rate, 1.0, now_s)

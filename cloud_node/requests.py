@@ -41,6 +41,7 @@ class OpenRequests:
         self._resumable: dict[RequestKey, OpenRequest] = {}
         self._detached = Detached(max_detached, self._limits.resume_s, self._drop)
         self._embedding: set[asyncio.Task[None]] = set()
+        self._adopted: set[asyncio.Task[None]] = set()
 
     @property
     def num_open(self) -> int:
@@ -63,7 +64,7 @@ class OpenRequests:
             self._host.quotas.admit(peer.tenant, time.monotonic())
             if message.HasField("resume"):
                 self._host.metrics.request_resumed(is_found=False)
-        received_bytes = [len(item.payload) for item in message.inputs]
+        received_bytes = [len(item.payload) for item in message.inputs[: self._limits.max_inputs]]
         self._host.metrics.bytes_received(sum(received_bytes))
         hosted = self._hosted(message, peer, known)
         request = parse_open(message, hosted.served, self._host.bounds, peer.tenant)
@@ -95,9 +96,8 @@ class OpenRequests:
             opened.say_ending(*opened.ending)
             self._resumable.pop(opened.key, None)
 
-    async def add(self, opened: OpenRequest, chunk: pb.Chunk) -> None:
-        """Takes a piece of a payload; one that is not needed any more is dropped."""
-        data = chunk.data  # which protobuf copies at every look
+    async def add(self, opened: OpenRequest, chunk: pb.Chunk, data: bytes) -> None:
+        """Takes a piece of a payload, the chunk's data; one that is not needed any more is dropped."""
         self._host.metrics.bytes_received(len(data))
         uploads = opened.uploads
         if uploads is None:
@@ -129,6 +129,14 @@ class OpenRequests:
             opened.uploads.close()
         self._detached.keep(opened)
 
+    def adopt(self, reader: asyncio.Task[None]) -> None:
+        """Of a stream that was lost while its reader was in a request's step: that goes on, and ends with the step.
+
+        The edge may be back already, on another stream, and waits for what comes of it.
+        """
+        self._adopted.add(reader)
+        reader.add_done_callback(self._adopted.discard)
+
     def refuse(self, request_id: str, line: Line, error: CleaveError) -> None:
         """Says why an Open is no request."""
         tell_refused(self._host, request_id, error)
@@ -137,7 +145,7 @@ class OpenRequests:
     def close(self) -> None:
         """Nobody comes back: what is left ends."""
         self._detached.clear()
-        for task in self._embedding:
+        for task in (*self._embedding, *self._adopted):
             task.cancel()
 
     def _hosted(self, message: pb.Open, peer: Peer, known: OpenRequest | None) -> Hosted:
@@ -152,16 +160,12 @@ class OpenRequests:
             await taken
         except CleaveError as error:
             self.end(opened, error)
-        except asyncio.CancelledError:
-            # Its stream ended in the middle of a step: nobody would go on with it. An edge that comes back starts anew.
-            self._detached.take_back(opened)
-            self._resumable.pop(opened.key, None)
-            self.end(opened, Cancelled("the edge closed its stream"))
-            raise
 
     async def _start(self, opened: OpenRequest, message: pb.Open) -> None:
+        line = opened.line
         if await self._answering[opened.hosted].without_payloads(opened):
             return
+        is_resumed = opened.line is not line  # meanwhile: nothing follows by itself
         request = opened.request
         needed = [(index, request.inputs[index]) for index in opened.missing]
         opened.uploads = uploads = Uploads(needed, self._limits, lambda error: self.end(opened, error))
@@ -170,7 +174,7 @@ class OpenRequests:
                 uploads.add(index, 0, payload, item.crc32)
                 # It came with the Open, whose time tells nothing of the link: it may wait for what comes next.
                 self._acknowledge(opened, uploads, index, is_urgent=False)
-            elif item.total_bytes and not message.inputs[index].follows:
+            elif item.total_bytes and (is_resumed or not message.inputs[index].follows):
                 opened.say(need_message(request.request_id, index))
         await self._advance(opened, uploads)
 
@@ -198,7 +202,8 @@ class OpenRequests:
     async def _advance(self, opened: OpenRequest, uploads: Uploads) -> None:
         """Goes on when all has come, else waits for the next piece."""
         if not uploads.is_complete:
-            uploads.expect()
+            if opened.line is not None:
+                uploads.expect()
             return
         uploads.close()
         opened.uploads = None
@@ -211,7 +216,7 @@ class OpenRequests:
         match event:
             case TextDelta():
                 now_s = time.monotonic()
-                self._host.quotas.told(opened.request.tenant, event.num_tokens, now_s)
+                self._host.quotas.told(opened.key.tenant, event.num_tokens, now_s)
                 opened.say_delta(event, now_s)
             case Finished():
                 if event.is_repeated:

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from cloud_node.bundle_files import BundleFiles
 from cloud_node.config import CloudConfig
+from cloud_node.doors import door_options, say_nothing_of_garbage
 from cloud_node.ending import Signals, exit_anyway_after
 from cloud_node.entrance import Entrance
 from cloud_node.health import Stage
@@ -30,7 +31,6 @@ from cloud_node.serving import serve
 from cloud_node.watching import watch_service
 from splitmodel.loading import Checkpoint
 from wire.checked import add_checked_servicer
-from wire.limits import server_options
 from wire.v1 import inference_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -75,6 +75,7 @@ class CloudServer:
         self._service = InferenceService(host, bundles, config.max_detached, config.max_streams)
         parts.watch(models, self.outside, self._entrance)
         watch_service(self.metrics, self._service)
+        say_nothing_of_garbage()
         self._grpc_health = grpc_health.aio.HealthServicer()
         self._server = self._made()
         self.address = ""
@@ -84,7 +85,10 @@ class CloudServer:
 
     def _made(self) -> Any:
         """gRPC's server, with every service that it offers."""
-        options = [*server_options(), *self._entrance.options]
+        options = [
+            *door_options(self._config.limits, self._config.max_connections),
+            *self._entrance.options,
+        ]
         server = grpc.aio.server(interceptors=self._entrance.interceptors, options=options)
         add_checked_servicer(self._service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._grpc_health, server)

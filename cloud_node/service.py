@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any
 
 from cloud_node.bundle_files import BundleFiles, find_bundle
@@ -15,11 +15,15 @@ from cloud_node.host import Host
 from cloud_node.requests import OpenRequests
 from cloud_node.statuses import abort
 from cloud_node.stream import EdgeStream
+from cloud_node.stuck import Stuck
 from cloud_node.tenants import Tenant
 from wire.errors import CleaveError, Denied, ErrorCode, Overloaded, Unavailable
 from wire.limits import check_edge_id
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
+
+# Enough for a status to be on its way, where there is room for it.
+_LAST_WORD_S = 0.1
 
 
 class InferenceService(pb_grpc.InferenceServicer):
@@ -33,6 +37,7 @@ class InferenceService(pb_grpc.InferenceServicer):
         self._max_streams = max_streams
         self.requests = OpenRequests(host, max_detached)
         self._streams: set[EdgeStream] = set()
+        self._cutting: set[asyncio.Task[None]] = set()
         self._is_draining = False
 
     @property
@@ -72,16 +77,38 @@ class InferenceService(pb_grpc.InferenceServicer):
     async def Stream(self, request_iterator: AsyncIterator[pb.Up], context: Any) -> AsyncIterator[pb.Down]:
         caller = CALLER.get()
         outcome = "ok"  # where the edge goes without a word, too: a lost stream looks like an ended one
+        call = asyncio.current_task()
+        assert call is not None
+
+        def give_up() -> None:
+            nonlocal outcome
+            outcome = ErrorCode.UNAVAILABLE.name.lower()
+            self._cut(call, context)
+
+        stuck = Stuck(self._host.bounds.limits.stream_idle_s, give_up)
         try:
             with self._host.quotas.stream(caller.tenant(), time.monotonic()), self._opened(caller) as stream:
                 async with aclosing(stream.run(request_iterator)) as messages:
                     async for down in messages:
+                        stuck.offered()
                         yield down
+                        stuck.taken()
         except Exception as error:
             outcome = (error.code if isinstance(error, CleaveError) else ErrorCode.INTERNAL).name.lower()
             await abort(context, error)
         finally:
+            stuck.close()
             self._host.metrics.stream_ended(outcome)
+
+    def _cut(self, call: asyncio.Task[Any], context: Any) -> None:
+        """Ends the call of an edge that takes nothing; what it had open goes on where it can come back to it."""
+        error = Unavailable(
+            f"this edge took nothing of what it was told for {self._host.bounds.limits.stream_idle_s:g} s; read, or "
+            "close the stream"
+        )
+        cutting = asyncio.get_running_loop().create_task(_cut(call, context, error))
+        self._cutting.add(cutting)
+        cutting.add_done_callback(self._cutting.discard)
 
     @contextmanager
     def _opened(self, caller: Caller) -> Iterator[EdgeStream]:
@@ -125,6 +152,14 @@ async def _read(files: BundleFiles, request: pb.FetchBundleRequest) -> AsyncGene
     parts = await asyncio.to_thread(files.parts, request)
     while (part := await asyncio.to_thread(next, parts, None)) is not None:
         yield part
+
+
+async def _cut(call: asyncio.Task[Any], context: Any, error: CleaveError) -> None:
+    """The status is for an edge that reads again; it waits behind what was not taken, so nobody waits for it here."""
+    with suppress(Exception):  # whatever the call's end raises: it has ended
+        async with asyncio.timeout(_LAST_WORD_S):
+            await abort(context, error)
+    call.cancel()
 
 
 def _require_operator(tenant: Tenant) -> None:

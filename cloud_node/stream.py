@@ -47,6 +47,8 @@ class EdgeStream:
         self._is_draining = is_draining
         self._outbox = Outbox()
         self._has_ended = False
+        self._is_closed = False
+        self._is_in_step = False  # of a request's, by what its edge has said
         self._num_sent = 0  # messages down
         self._num_heard = 0  # and up
         self._is_welcome = False
@@ -62,6 +64,8 @@ class EdgeStream:
     async def run(self, messages: AsyncIterator[pb.Up]) -> AsyncGenerator[pb.Down, None]:
         """Everything that goes down this stream; raises a CleaveError where the stream itself is at fault."""
         reader = asyncio.create_task(self._read(messages))
+        # What it fails with is told to a peer that is still there; of one that has gone nothing fills the log.
+        reader.add_done_callback(lambda task: task.cancelled() or task.exception())
         watching = asyncio.create_task(self._watch())
         try:
             async for down in self._outbox.messages():
@@ -75,7 +79,11 @@ class EdgeStream:
                 await reader
         finally:
             watching.cancel()
-            reader.cancel()
+            self._is_closed = True
+            if self._is_in_step:
+                self._requests.adopt(reader)
+            else:
+                reader.cancel()
             self.close()
 
     def go_away(self, reason: str, drain_s: float) -> None:
@@ -122,11 +130,16 @@ class EdgeStream:
             self._num_heard = 1
             async for up in messages:
                 self._heard_s = asyncio.get_running_loop().time()
-                await self._take(up)
+                self._is_in_step = True
+                num_bytes = await self._take(up)
+                self._is_in_step = False
+                if self._is_closed:
+                    return
                 self._num_heard += 1
                 if not self._outbox.has_room:
                     await self._outbox.room()
-                await self._hold_back(up)
+                if num_bytes:
+                    await self._hold_back(num_bytes)
             # A stream that is lost ends like one that the edge has ended.
             for opened in [one for one in self._on.values() if one.uploads is not None]:
                 error = MalformedMessage("the edge ended its stream before the upload was whole")
@@ -158,14 +171,18 @@ class EdgeStream:
                 f"{ping.sent_messages} messages went up this stream, and {self._num_heard} came; open it again"
             )
 
-    async def _take(self, up: pb.Up) -> None:
+    async def _take(self, up: pb.Up) -> int:
+        """Returns the bytes of payloads that came. What it waits for are steps of requests."""
         match up.WhichOneof("message"):
             case "open":
                 await self._open(up.open)
+                return sum(len(item.payload) for item in up.open.inputs)
             case "chunk":
+                data = up.chunk.data  # which protobuf copies at every look
                 # Of none where it failed, was cancelled, or was found in the cache while this chunk was on its way.
                 if (opened := self._on.get(up.chunk.request_id)) is not None:
-                    await self._requests.add(opened, up.chunk)
+                    await self._requests.add(opened, up.chunk, data)
+                return len(data)
             case "cancel":
                 if (opened := self._on.get(up.cancel.request_id)) is not None:
                     self._requests.end(opened, Cancelled("the edge cancelled the request"))
@@ -177,8 +194,12 @@ class EdgeStream:
                 raise MalformedMessage(
                     f"an edge sends Open, Chunk, Cancel or Ping after its Hello, not {other}"
                 )
+        return 0
 
     async def _open(self, message: pb.Open) -> None:
+        if not message.request_id:
+            # Its Failed would say that the stream ends.
+            raise MalformedMessage("an Open has no request id, so that nothing can be said of it")
         if message.request_id in self._on:
             raise MalformedMessage("an Open has the id of a request that is open; choose a new one")
         try:
@@ -202,13 +223,14 @@ class EdgeStream:
         if len(self._on) >= (most := self._host.bounds.limits.max_open_requests):
             raise Overloaded(f"this stream has {most} open requests, which is its limit", retry_after_s=1.0)
 
-    async def _hold_back(self, up: pb.Up) -> None:
+    async def _hold_back(self, num_bytes: int) -> None:
         """Reads no more while the tenant sends faster than it may: what it has on its way fills, and it waits."""
-        num_bytes = _payload_bytes(up)
-        if num_bytes:
-            pause_s = self._host.quotas.received(self._peer.tenant, num_bytes, time.monotonic())
-            if pause_s:
-                await asyncio.sleep(pause_s)
+        pause_s = self._host.quotas.received(self._peer.tenant.name, num_bytes, time.monotonic())
+        if pause_s:
+            for opened in self._on.values():
+                if opened.uploads is not None:
+                    opened.uploads.excuse(pause_s)
+            await asyncio.sleep(pause_s)
 
     async def _watch(self) -> None:
         """Ends the stream once it has carried nothing, and no request was on it, for `stream_idle_s`."""
@@ -235,13 +257,6 @@ class EdgeStream:
         self.idle.set()
         if self._has_ended:
             self._outbox.end()
-
-
-def _payload_bytes(up: pb.Up) -> int:
-    """Of an Open or a Chunk, and some bytes more: looking at the payload itself would copy it."""
-    if up.HasField("chunk"):
-        return up.chunk.ByteSize()
-    return sum(item.ByteSize() for item in up.open.inputs)
 
 
 def _closing() -> Unavailable:

@@ -85,6 +85,10 @@ class Uploads:
         if self._idle is None:
             self._idle = loop.call_at(self._heard_s + self._idle_s, self._look)
 
+    def excuse(self, pause_s: float) -> None:
+        """Nothing is read for that long, and it is not the edge's fault."""
+        self._heard_s += pause_s
+
     def close(self) -> None:
         """Waits for nothing more."""
         if self._idle is not None:

@@ -44,7 +44,8 @@ class WaitingRoom:
         if num_waiting >= self._places.max_queue and self._queue.who_makes_way(request.tenant) is None:
             raise queue_full(num_waiting, self._pace.work_s(self._likely_tokens(request)), spread)
         predicted_s = self._predicted_s(request, virtual_arrival_s, self._all())
-        if self._sheds and (self._queue or self._in_hand):
+        is_tried = self._has_free_row and self._pace.is_tried(request.tenant.name, spread)
+        if self._sheds and (self._queue or self._in_hand) and not is_tried:
             refused = too_late(self._pace.corrected(predicted_s, has_margin=True), left_s, spread)
             if refused is not None:
                 raise refused
@@ -54,7 +55,9 @@ class WaitingRoom:
         """Queues a sequence, or raises as `check` does; whoever has to make way for it, and what that is told."""
         request = sequence.request
         left_s = sequence.deadline_at_s - now_s
-        sequence.predicted_s = self.check(request, left_s, sequence.virtual_arrival_s, spread)
+        predicted_s = self.check(request, left_s, sequence.virtual_arrival_s, spread)
+        # What is predicted before anything is measured tells nothing of how good predictions are.
+        sequence.predicted_s = 0.0 if self._pace.is_cold else predicted_s
         last = self._queue.who_makes_way(request.tenant)
         refused = None
         if self._num_waiting >= self._places.max_queue and last is not None:
@@ -74,7 +77,12 @@ class WaitingRoom:
         refused: list[tuple[Sequence, Overloaded]] = []
         num_bytes = 0
         while len(taken) < most and (sequence := self._queue.first()) is not None:
-            error = self._too_late_by_now(sequence, now_s, spread) if self._in_hand else None
+            is_tried = len(self._in_hand) < self._places.num_slots and self._pace.is_tried(
+                sequence.request.tenant.name, spread
+            )
+            error = None
+            if self._in_hand and not is_tried:
+                error = self._too_late_by_now(sequence, now_s, spread)
             if error is not None:
                 self._queue.remove(sequence)
                 refused.append((sequence, error))
@@ -85,6 +93,12 @@ class WaitingRoom:
             taken.append(self._queue.take())
             self._in_hand.add(sequence)
         return taken, refused
+
+    def hasten(self, sequence: Sequence, virtual_arrival_s: float) -> None:
+        """It has its turn sooner, as long as it waits."""
+        if virtual_arrival_s < sequence.virtual_arrival_s and sequence in self._queue:
+            sequence.virtual_arrival_s = virtual_arrival_s
+            self._queue.reorder(sequence.tenant)
 
     def give_up(self, sequence: Sequence) -> bool:
         """It waits no longer; False where it was taken up already."""
@@ -97,6 +111,10 @@ class WaitingRoom:
     @property
     def _sheds(self) -> bool:
         return self._places.sheds_late and not self._pace.is_cold
+
+    @property
+    def _has_free_row(self) -> bool:
+        return len(self._queue) + len(self._in_hand) < self._places.num_slots
 
     @property
     def _num_waiting(self) -> int:
@@ -138,7 +156,9 @@ class WaitingRoom:
         if request.embed is not None:
             return 0.0
         settings = request.settings
-        return self._pace.likely_tokens(settings.min_new_tokens or 0, settings.max_new_tokens)
+        return self._pace.likely_tokens(
+            request.tenant.name, settings.min_new_tokens or 0, settings.max_new_tokens
+        )
 
     def _work_s(self, sequence: Sequence) -> float:
         return self._pace.work_s(self._likely_tokens(sequence.request))

@@ -173,7 +173,9 @@ class Asking:
             self._replay.end()
         return down
 
-    def _note_received(self, index: int, num_bytes: int) -> None:
+    def _note_received(self, index: int, said_bytes: int) -> None:
+        # No more than there is: a cloud that says so again and again would have the edge try for ever.
+        num_bytes = min(said_bytes, len(self._question.payloads[index]))
         if num_bytes > self._acknowledged[index]:
             self._acknowledged[index] = num_bytes
             self._tries.note_progress()

@@ -17,6 +17,7 @@ from edge_node.preprocess import needed_files
 from edge_node.trust import BundleTrust, Offered
 from wire.chain_entries import Chain
 from wire.errors import CleaveError, MalformedMessage, UnknownModel
+from wire.limits import MAX_NAME_CHARS
 from wire.modality import modality_to_wire
 from wire.v1 import inference_pb2 as pb
 
@@ -105,7 +106,9 @@ class Models:
             return
         self._described_s = now_s
         try:
-            self._described = {model.name: model for model in (await cloud.describe()).models}
+            models = (await cloud.describe()).models
+            _require_names(models, cloud.address)
+            self._described = {model.name: model for model in models}
         except CleaveError as error:
             if not self._described:
                 raise
@@ -138,6 +141,16 @@ class Models:
         """The cloud serves something else by now: the next question asks what."""
         self._described.clear()
         self._served.clear()
+
+
+def _require_names(models: Iterable[pb.Model], address: str) -> None:
+    """They are written to logs and terminals: raises MalformedMessage for one that could be more than a name there."""
+    for model in models:
+        if not (1 <= len(model.name) <= MAX_NAME_CHARS and model.name.isprintable()):
+            raise MalformedMessage(
+                f"{address} serves a model of the name {model.name[:64]!a}; expected 1 to {MAX_NAME_CHARS} printable "
+                "characters"
+            )
 
 
 def _require_same(model: pb.Model, bundle: StoredBundle) -> None:

@@ -64,10 +64,10 @@ class Tries:
         """
         if not self._may_retry(error, is_lost):
             raise error
+        wait_s = min(_FIRST_WAIT_S * 2.0**self._num_failed, _MOST_WAIT_S) * (1 + draw) / 2
         if error.retry_after_s is not None:
-            wait_s = error.retry_after_s * (1 + draw / 4)
-        else:
-            wait_s = min(_FIRST_WAIT_S * 2.0**self._num_failed, _MOST_WAIT_S) * (1 + draw) / 2
+            # Never sooner than by itself: a cloud that says 0 again and again is not asked in a loop.
+            wait_s = max(wait_s, error.retry_after_s * (1 + draw / 4))
         if not self._num_failed:
             self._lost_s = now_s
         self._num_failed += 1

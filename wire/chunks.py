@@ -10,6 +10,8 @@ from wire.limits import MAX_CHUNK_BYTES
 
 # From here on a CRC-32 is put together from those of two parts more quickly than it is counted again.
 _COMBINED_FROM_BYTES = 16 * 1024
+# Smaller pieces are put together as they come: each takes some 45 bytes as an object, and a peer may send 2 at a time.
+_SMALL_BYTES = 4 * 1024
 
 
 class Piece(NamedTuple):
@@ -38,6 +40,7 @@ class Assembler:
         self._total_bytes = total_bytes
         self._max_chunk_bytes = max_chunk_bytes
         self._pieces: list[bytes] = []
+        self._small = bytearray()  # what came after them, in small pieces
         self._received_bytes = 0
         self._crc32 = 0  # of all that has come
 
@@ -75,7 +78,11 @@ class Assembler:
             raise Corrupt(f"the chunk at byte {offset} does not have its CRC-32; send it again")
         is_large = len(data) >= _COMBINED_FROM_BYTES
         self._crc32 = combine(self._crc32, crc, len(data)) if is_large else crc32(data, self._crc32)
-        self._pieces.append(data)
+        if len(data) < _SMALL_BYTES:
+            self._small += data
+        else:
+            self._join_small()
+            self._pieces.append(data)
         self._received_bytes += len(data)
         return self._received_bytes
 
@@ -85,6 +92,12 @@ class Assembler:
             raise MalformedMessage(f"the payload ended at byte {self.received_bytes} of {self._total_bytes}")
         if self._crc32 != crc:
             raise Corrupt("the payload does not have its CRC-32; send it again")
+        self._join_small()
         # What came in one piece is not copied.
         self._pieces = [b"".join(self._pieces)]
         return memoryview(self._pieces[0])
+
+    def _join_small(self) -> None:
+        if self._small:
+            self._pieces.append(bytes(self._small))
+            self._small.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -84,7 +85,10 @@ def edge_killed(scene: Scene) -> Seen:
         sys.executable, "-m", "cleave.cli", "ask", "--cloud", scene.link.address, "--image", str(scene.pictures[0]),
         "--split", "0", "--codec", "raw", "--min-tokens", "200", "--max-tokens", "200", QUESTION,
     ]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as doomed:
+    environment = {**os.environ, "CLEAVE_CACHE": str(scene.folder.parent)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    ) as doomed:
         assert doomed.stdout is not None
         scene.link.down(bytes_per_s=_SLOW_DOWN)
         doomed.stdout.read(1)

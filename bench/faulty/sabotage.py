@@ -1,4 +1,4 @@
-"""Faults inside a process, told to it by the environment: a clock that jumps, a model that raises."""
+"""Faults inside a process, told to it by the environment: a clock that jumps, a model that is slow or raises."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Sabotage:
     """What `bench.programs.sabotaged` does to the process it is."""
 
     clock_file: str = ""  # seconds by which the wall clock is wrong, read at each look at the clock
+    step_s: float = 0.0  # how much longer each step of the batch takes
     fails_on: str = ""  # a word of a prompt, whose request's tail raises
 
 
@@ -33,4 +34,5 @@ def told(sabotage: Sabotage | None) -> Iterator[None]:
 
 
 def from_environment() -> Sabotage:
+    """What this process was told."""
     return msgspec.json.decode(os.environ[VARIABLE], type=Sabotage)

@@ -29,7 +29,7 @@ class Scene:
     cloud: Cloud
     link: FaultyLink
     edge: EdgeNode
-    folder: Path  # where edges keep bundles
+    folder: Path  # where edges keep bundles: "bundles" in what a command calls its cache
     pictures: Sequence[Path]
     before: dict[str, float] = field(default_factory=dict)
     _known: dict[str, str] = field(default_factory=dict)
@@ -49,6 +49,12 @@ class Scene:
         """Asks, and watches."""
         asking = edge or self.edge
         return Watched(asking.ask(question, images=self.pictures[:num_pictures], **options))
+
+    @contextlib.contextmanager
+    def with_edge(self, edge: EdgeNode) -> Iterator[Scene]:
+        """The same scene for another edge, which has asked once."""
+        self.ask(edge=edge, **SHORT).end()
+        yield replace(self, edge=edge)
 
     def settle(self) -> None:
         """Before a fault: the known answers are asked for, then what the cloud holds is counted."""

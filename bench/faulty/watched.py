@@ -30,6 +30,11 @@ class Watched:
     def num_resumed(self) -> int:
         return self._answer.report.num_resumed
 
+    @property
+    def cache(self) -> str:
+        """Where the answer came from."""
+        return self._answer.report.cache
+
     def await_text(self, pieces: int = 1) -> None:
         """Until so many pieces came; raises TimeoutError."""
         with self._changed:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench.noop import MODEL, NoopRunner
 from cloud_node.config import CloudConfig
+from cloud_node.log_lines import start_logging
 from cloud_node.ready import Ready
 from cloud_node.served import Served
 from cloud_node.server import SWITCH_S, CloudServer
@@ -29,5 +30,6 @@ async def main(bundle: Path, config: CloudConfig) -> None:
 
 
 if __name__ == "__main__":
+    start_logging("text", "info")
     sys.setswitchinterval(SWITCH_S)
     asyncio.run(main(Path(sys.argv[1]), CloudConfig(listen="127.0.0.1:0", **json.loads(sys.argv[2]))))

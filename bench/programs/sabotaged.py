@@ -21,6 +21,19 @@ def move_clock(file: Path) -> None:
     time.time_ns = wrong(time.time_ns, 10**9)
 
 
+def slow_down(step_s: float) -> None:
+    """An answer has a middle, however small its model is."""
+    from cloud_node.runner import ModelRunner
+
+    step = ModelRunner.step
+
+    def slow(self: ModelRunner, *arguments: Any, **options: Any) -> Any:
+        time.sleep(step_s)
+        return step(self, *arguments, **options)
+
+    ModelRunner.step = slow  # type: ignore[method-assign]
+
+
 def break_model(word: str) -> None:
     """Tails of requests whose prompt has the word raise, inside the model's own code."""
     from cloud_node.prepare import Preparer
@@ -40,6 +53,8 @@ def main() -> None:
     sabotage = from_environment()
     if sabotage.clock_file:
         move_clock(Path(sabotage.clock_file))
+    if sabotage.step_s:
+        slow_down(sabotage.step_s)
     if sabotage.fails_on:
         break_model(sabotage.fails_on)
     cleave.cli.main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from cleave.assets import assets_folder, resolve_model
 from cleave.processes import cloud_process
-from cleave.redis_process import redis_process, redis_programs
+from cleave.redis_process import RedisProcess, redis_process
 from cleave.terminal import print_table, printable
 from edge_node.blocking import EdgeNode
 from wire.errors import CleaveError, Unavailable
@@ -35,13 +34,12 @@ def run_demo(model: str, codec: str | None, *, as_json: bool) -> bool:
     answers: list[dict[str, Any]] = []
     try:
         with (
-            _redis() as redis_url,
+            redis_process() as redis,
             console.status("starting a cloud node"),
-            _cloud(model, redis_url) as cloud,
+            _cloud(model, redis) as (address, pid),
         ):
-            address, pid = cloud
             items = plan(_samples(), _num_split_points(address), codec)
-            console.print(f"cloud node: process {pid}, {address}; its cache is in {redis_url or 'memory'}")
+            console.print(f"cloud node: process {pid}, {address}; its cache is in {_place(redis)}")
             answers = [*_ask(items, address, console)]
     except CleaveError as error:
         if not as_json:
@@ -50,9 +48,10 @@ def run_demo(model: str, codec: str | None, *, as_json: bool) -> bool:
         return False
     ok = all(answer["answer"] == answer["expected"] for answer in answers)
     if as_json:
-        print(json.dumps({"answers": answers, "cache_in": "redis" if redis_url else "memory", "ok": ok}))
+        print(json.dumps({"answers": answers, "cache_in": _place(redis).partition(":")[0], "ok": ok}))
     else:
         _print(answers)
+        print(f"what the cloud had was in {_place(redis)}")
     return ok
 
 
@@ -72,16 +71,12 @@ def plan(samples: Sequence[dict[str, str]], num_split_points: int, codec: str | 
     return [*items, next(item for item in items if item["image"] == pictures[-1])]
 
 
-@contextlib.contextmanager
-def _redis() -> Iterator[str | None]:
-    """A server of its own where one is installed."""
-    with contextlib.ExitStack() as stack:
-        programs = redis_programs().values()
-        yield stack.enter_context(redis_process(next(iter(programs)))) if programs else None
+def _place(redis: RedisProcess | None) -> str:
+    return redis.url if redis is not None else "memory"
 
 
-def _cloud(model: str, redis_url: str | None) -> AbstractContextManager[tuple[str, int]]:
-    return cloud_process(resolve_model(model), None, *(("--redis", redis_url) if redis_url else ()))
+def _cloud(model: str, redis: RedisProcess | None) -> AbstractContextManager[tuple[str, int]]:
+    return cloud_process(resolve_model(model), None, *(("--redis", redis.url) if redis else ()))
 
 
 def _num_split_points(address: str) -> int:

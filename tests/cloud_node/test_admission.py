@@ -19,7 +19,7 @@ def warm(*, lateness: float = 1.0, requests: int = 20) -> Pace:
         pace.prepared(1, 0.01)
         pace.prefill_chunk(100, 0.012, 0)
         pace.decode_step(2, 0.009)
-        pace.answered(100, 4, 3 * 0.005)
+        pace.answered("", 100, 4, 3 * 0.005)
         pace.ended(1.0, lateness)
     return pace
 
@@ -39,7 +39,7 @@ def test_where_preparing_is_slower_than_stepping_it_is_what_others_wait_for() ->
 
 def test_answer_is_as_long_as_answers_are_within_what_it_may_have() -> None:
     pace = warm()
-    assert [pace.likely_tokens(*bounds) for bounds in ((0, 256), (0, 2), (16, 256))] == [4, 2, 16]
+    assert [pace.likely_tokens("", *bounds) for bounds in ((0, 256), (0, 2), (16, 256))] == [4, 2, 16]
 
 
 def test_one_stalled_step_is_no_new_pace() -> None:
@@ -89,8 +89,8 @@ def test_request_that_ran_out_of_time_counts_as_late_and_never_as_early() -> Non
 def test_long_answers_that_ran_out_of_time_are_not_forgotten() -> None:
     pace = warm()
     for _ in range(20):
-        pace.cut_off(40, 40 * 0.02)
-        pace.cut_off(1, 0.02)
+        pace.cut_off("", 40, 40 * 0.02)
+        pace.cut_off("", 1, 0.02)
     assert pace.num_tokens.value > 20
     assert pace.token_gap_s.value > 0.015
 

@@ -196,7 +196,7 @@ def test_sequence_that_has_become_too_late_in_the_queue_is_refused_and_never_pre
             late = Asked("late")
             late.sequence.deadline_at_s = time.monotonic() + 5.0
             # So that nobody takes it up before the engine has become slow.
-            with engine._changed:
+            with engine._lock:
                 engine.submit(late.sequence)
                 engine.pace.prepare_s.value = 10.0
                 engine.pace.num_ended = 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from cloud_node.cache import Answer, Cache
 from cloud_node.flights import Flights
+from cloud_node.leases import Lease
 from cloud_node.sequence import Event, Finished, FinishReason, Sequence, StepTimes, TextDelta
 from cloud_node.store import MemoryStore
 from tests.kit.clouds import request_of
@@ -27,12 +29,16 @@ class FakeEngine:
     def __init__(self) -> None:
         self.submitted: list[Sequence] = []
         self.stopped: list[CleaveError] = []
+        self.hastened: list[tuple[Sequence, int]] = []
         self.is_full = False
 
     def submit(self, sequence: Sequence) -> None:
         if self.is_full:
             raise Overloaded("full", retry_after_s=1.0)
         self.submitted.append(sequence)
+
+    def hasten(self, sequence: Sequence) -> None:
+        self.hastened.append((sequence, sequence.request.priority))
 
     def stop(self, sequence: Sequence, error: CleaveError) -> None:
         self.stopped.append(error)
@@ -201,3 +207,43 @@ async def test_listener_that_leaves_while_it_hears_takes_no_other_with_it(desk: 
     desk.emit(TextDelta("a", 0, 1), TextDelta("b", 1, 1), FINISHED)
     assert follower == [TextDelta("a", 0, 1), TextDelta("b", 1, 1), FINISHED]
     assert desk.engine.stopped == []
+
+
+@conducted
+async def test_flight_is_as_urgent_as_the_most_urgent_who_waits(desk: Desk) -> None:
+    flight = desk.flights.start(KEY, REQUEST, PAYLOAD, lambda event: None)
+    for priority in (0, 9, 5):
+        desk.flights.join(flight, lambda event: None, priority=priority)
+    assert desk.engine.hastened == [(desk.engine.submitted[0], 9)]
+    desk.emit(FINISHED)
+
+
+class OtherCloud(Cache):
+    """Another cloud has the lease, and takes as long as it may."""
+
+    is_shared = True
+    waited_s = 0.0
+
+    async def answer_elsewhere(self, key: bytes, most_s: float) -> Answer | Lease | None:
+        self.waited_s = most_s
+        return None
+
+
+def test_wait_for_another_cloud_takes_half_of_what_is_left() -> None:
+    @conducted
+    async def run(desk: Desk) -> None:
+        cache = OtherCloud(MemoryStore(1 << 20, 60))
+        flights = Flights(desk.engine, cache)  # type: ignore[arg-type]
+        left_s = REQUEST.deadline_s / 10
+        ends_s = time.monotonic() + left_s
+        flight = flights.start(KEY, REQUEST, PAYLOAD, lambda event: None, ends_s)
+        # Whoever joins meanwhile is told of to the engine when it gets it.
+        flights.join(flight, lambda event: None, ends_s, priority=9)
+        assert flight.turn is not None
+        await flight.turn
+        assert left_s / 4 < cache.waited_s <= left_s / 2
+        assert [one.request.priority for one in desk.engine.submitted] == [9]
+        assert desk.engine.hastened == []
+        desk.emit(FINISHED)
+
+    run()

@@ -11,11 +11,11 @@ from cloud_node.held_bytes import HeldBytes, Hold
 from wire.errors import BadInput, Overloaded
 
 
-def hold_all_it_can(budget: HeldBytes, holder: str, num_bytes: int) -> list[Hold]:
+def hold_all_it_can(budget: HeldBytes, holder: str, num_bytes: int, tenant: str = "") -> list[Hold]:
     holds: list[Hold] = []
     while True:
         try:
-            holds.append(budget.take(holder, num_bytes, 0.5))
+            holds.append(budget.take(holder, num_bytes, 0.5, tenant))
         except Overloaded:
             return holds
 
@@ -27,8 +27,16 @@ def test_one_holder_leaves_half_to_others() -> None:
 def test_newcomer_finds_room_however_many_hold_all_they_can() -> None:
     budget = HeldBytes(1000)
     for number in range(8):
-        assert hold_all_it_can(budget, f"edge {number}", 1)
+        assert hold_all_it_can(budget, f"edge {number}", 1, f"tenant {number}")
     assert budget.num_bytes <= 1000
+
+
+def test_tenant_of_ever_so_many_edges_leaves_room_for_another() -> None:
+    budget = HeldBytes(10_000)
+    for number in range(100):
+        hold_all_it_can(budget, f"edge {number}", 1, "many")
+    assert 0.9 * 10_000 < budget.num_bytes < 0.95 * 10_000
+    assert hold_all_it_can(budget, "edge", 200, "one")
 
 
 def test_given_back_bytes_are_free_once_however_often_they_are_given_back() -> None:
@@ -45,7 +53,7 @@ def test_refusal_says_when_to_come_back_and_not_to_all_the_same() -> None:
     budget = HeldBytes(100)
     times = set()
     for spread in (0.0, 0.5, 1.0):
-        with pytest.raises(Overloaded, match="60 bytes finds 100 of 100") as refused:
+        with pytest.raises(Overloaded, match="60 bytes finds too little") as refused:
             budget.take("one", 60, spread)
         times.add(refused.value.retry_after_s)
     assert len(times) == 3

@@ -174,3 +174,21 @@ async def test_cloud_that_closes_gives_its_leases_back(server: RedisServer, a: N
     follower = asyncio.create_task(b.take())
     await a.leases.close()
     assert isinstance(await follower, Lease)
+
+
+@of_two(lease_s=60.0, timeout_s=5.0)
+async def test_lease_that_was_asked_for_by_one_who_left_goes_back(
+    server: RedisServer, a: Node, b: Node
+) -> None:
+    server.pause()
+    asking = asyncio.create_task(a.take())
+    await until(lambda: a.store.link._num_waiting > 0)
+    for _ in range(20):  # until the command has been sent
+        await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait([asking])
+    server.resume()
+    began_s = time.monotonic()
+    await b.taken()
+    assert time.monotonic() - began_s < 5
+    assert not a.leases._ours

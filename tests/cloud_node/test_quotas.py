@@ -75,7 +75,7 @@ def test_a_slow_rate_lets_one_whole_request_in() -> None:
 def test_tokens_may_be_owed_and_the_next_request_waits_for_them() -> None:
     quotas, who = Quotas(), tenant(tokens_per_s=10)
     quotas.admit(who, 0.0)
-    quotas.told(who, 60, 0.0)
+    quotas.told(who.name, 60, 0.0)
     error = refusal(quotas, who, 1.0)
     assert "10 tokens/s" in str(error)
     assert error.retry_after_s == pytest.approx(4.1)  # 40 are owed, and one must be there
@@ -85,7 +85,7 @@ def test_tokens_may_be_owed_and_the_next_request_waits_for_them() -> None:
 def test_of_several_limits_the_one_that_takes_longest_is_told() -> None:
     quotas, who = Quotas(), tenant(requests_per_s=1, tokens_per_s=1)
     quotas.admit(who, 0.0)
-    quotas.told(who, 31, 0.0)
+    quotas.told(who.name, 31, 0.0)
     error = refusal(quotas, who, 0.0)
     assert "tokens/s" in str(error)
     assert error.retry_after_s == pytest.approx(31)
@@ -101,19 +101,21 @@ def test_a_refused_request_uses_nothing() -> None:
 
 def test_an_upload_is_held_back_to_its_rate() -> None:
     quotas, who, now_s = Quotas(), tenant(bytes_per_s=1000), 0.0
+    quotas.admit(who, now_s)
     for _ in range(100):
-        now_s += quotas.received(who, 500, now_s)
+        now_s += quotas.received(who.name, 500, now_s)
     assert now_s == pytest.approx(50 - BURST_S)
 
 
 def test_an_upload_waits_for_a_bounded_time_and_a_new_request_is_refused_meanwhile() -> None:
     quotas, who = Quotas(), tenant(bytes_per_s=1000)
-    assert quotas.received(who, 21_000, 0.0) == MAX_PAUSE_S
+    quotas.admit(who, 0.0)
+    assert quotas.received(who.name, 21_000, 0.0) == MAX_PAUSE_S
     error = refusal(quotas, who, 0.0)
     assert "1,000 bytes/s" in str(error)
     assert error.retry_after_s == pytest.approx(20 - MAX_PAUSE_S)
     quotas.admit(who, 20 - MAX_PAUSE_S)
-    assert quotas.received(who, 0, 17.0) == pytest.approx(3.0)
+    assert quotas.received(who.name, 0, 17.0) == pytest.approx(3.0)
 
 
 def test_streams_are_counted_while_they_are_open() -> None:
@@ -142,17 +144,37 @@ def test_without_limits_everything_is_let_in_and_counted() -> None:
     quotas = Quotas()
     for _ in range(1000):
         quotas.admit(ANYBODY, 0.0)
-        quotas.told(ANYBODY, 1000, 0.0)
-        assert quotas.received(ANYBODY, 1 << 30, 0.0) == 0
+        quotas.told(ANYBODY.name, 1000, 0.0)
+        assert quotas.received(ANYBODY.name, 1 << 30, 0.0) == 0
     assert quotas.counted("tokens") == {("",): 1_000_000}
 
 
 def test_new_limits_hold_at_once() -> None:
     quotas = Quotas()
     quotas.admit(tenant(requests_per_s=1), 0.0)
-    refusal(quotas, tenant(requests_per_s=1), 0.0)
-    quotas.admit(tenant(requests_per_s=5), 0.0)
-    assert quotas.counted("requests") == {("acme",): 2}
+    assert refusal(quotas, tenant(requests_per_s=1), 0.0).retry_after_s == pytest.approx(1)
+    assert refusal(quotas, tenant(requests_per_s=5), 0.0).retry_after_s == pytest.approx(0.2)
+    quotas.admit(tenant(requests_per_s=5), 0.2)
+    quotas.admit(tenant(), 0.2)
+    assert quotas.counted("requests") == {("acme",): 3}
+
+
+def test_what_is_owed_stays_owed_when_limits_change() -> None:
+    quotas, before, after = Quotas(), tenant(tokens_per_s=10), tenant(tokens_per_s=20)
+    quotas.admit(before, 0.0)
+    quotas.told("acme", 60, 0.0)
+    assert refusal(quotas, after, 0.0).retry_after_s == pytest.approx((50 + 1) / 20)
+    # What a request says that began under the old limits brings them back no more, and fills nothing.
+    quotas.told("acme", 20, 0.0)
+    assert refusal(quotas, after, 0.0).retry_after_s == pytest.approx((70 + 1) / 20)
+
+
+def test_lower_limits_leave_no_more_than_fits() -> None:
+    quotas = Quotas()
+    quotas.admit(tenant(requests_per_s=100), 0.0)
+    for _ in range(2):
+        quotas.admit(tenant(requests_per_s=2), 0.0)
+    refusal(quotas, tenant(requests_per_s=2), 0.0)
 
 
 def test_a_clock_that_goes_back_neither_fills_nor_empties() -> None:

@@ -7,6 +7,8 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +18,10 @@ from cloud_node.cache_keys import stored_name
 from cloud_node.redis_settings import RedisSettings, parse_redis_url
 from cloud_node.redis_store import RedisStore
 from tests.cloud_node.cached import ANSWER, KEY
+from tests.kit.certificates import Authority
 from tests.kit.clouds import settle, until
-from tests.kit.redis_servers import RedisServer, each_server, redis_server
-from wire.errors import BadInput
+from tests.kit.ports import free_port
+from tests.kit.redis_servers import RedisServer, each_server, redis_server, server_programs
 
 # Quick to notice what changes, so that the tests are.
 QUICK = {"check_s": 0.1, "retry_s": 0.1}
@@ -44,11 +47,6 @@ def over(test: Callable[[RedisServer], Coroutine[Any, Any, None]]) -> Callable[[
 
     run.__name__, run.__doc__ = test.__name__, test.__doc__
     return run
-
-
-async def up(store: RedisStore) -> None:
-    """Once it is known again that Redis answers."""
-    await until(lambda: store.link.is_up)
 
 
 @over
@@ -178,7 +176,7 @@ async def test_paused_redis_is_used_again_and_no_reply_goes_to_another_question(
             async with asyncio.timeout(15):
                 # A busy machine may take its time; what comes must be what was asked for.
                 while missing:
-                    await up(store)
+                    await until(lambda: store.link.is_up)
                     asked = sorted(missing, reverse=True)
                     for key, value in zip(asked, await asyncio.gather(*map(store.get, asked)), strict=True):
                         assert value in (None, key * 2)
@@ -197,7 +195,7 @@ async def test_redis_that_dies_and_comes_back_empty_costs_hits_only(server: Redi
         await store.put(b"key", b"dropped")
         assert await store.get(b"key") is None
         await asyncio.to_thread(server.start)
-        await up(store)
+        await until(lambda: store.link.is_up)
         assert await store.get(b"key") is None
         await store.put(b"key", b"again")
         await store.flush()
@@ -213,7 +211,7 @@ def test_redis_that_is_not_there_at_the_start_is_used_once_it_is(caplog: pytest.
                 await store.put(b"key", b"value")
                 assert [record.levelname for record in caplog.records] == ["WARNING"]
                 await asyncio.to_thread(server.start)
-                await up(store)
+                await until(lambda: store.link.is_up)
         assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
     with redis_server() as server:
@@ -234,6 +232,30 @@ def test_wrong_password_is_no_crash_and_is_said_without_it(caplog: pytest.LogCap
         assert "invalid username-password pair" in caplog.text
 
     with redis_server(None, "--requirepass", "right") as server:
+        settle(run(server))
+
+
+@pytest.mark.skipif("redis" not in server_programs(), reason="pip's Valkey is built without TLS")
+def test_tls_reaches_the_server_that_its_authority_vouches_for_and_no_other(tmp_path: Path) -> None:
+    ours, others = Authority(tmp_path), Authority(tmp_path / "others", "others")
+    pair, port = ours.pair("redis"), free_port()
+
+    async def run(server: RedisServer) -> None:
+        for authority, is_up in ((ours, True), (others, False)):
+            url = f"rediss://127.0.0.1:{port}?ssl_ca_certs={authority.cert}"
+            store = RedisStore(replace(parse_redis_url(url), timeout_s=5.0), 60)
+            await store.start()
+            await store.put(b"key", b"value")
+            await store.flush()
+            assert (store.link.is_up, await store.get(b"key")) == (is_up, b"value" if is_up else None)
+            await store.close()
+
+    options = {
+        "--tls-port": port, "--tls-cert-file": pair.cert, "--tls-key-file": pair.key, "--tls-ca-cert-file": ours.cert,
+        "--tls-auth-clients": "no",
+    }  # fmt: skip
+    given = [str(word) for option in options.items() for word in option]
+    with redis_server(server_programs()["redis"], *given) as server:
         settle(run(server))
 
 
@@ -275,39 +297,3 @@ def test_look_ups_and_writes_that_wait_are_bounded() -> None:
 
     with redis_server() as server:
         settle(run(server))
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("redis://host", RedisSettings("host")),
-        ("redis://host:7000/3", RedisSettings("host", 7000, 3)),
-        ("redis://[::1]:7000", RedisSettings("::1", 7000)),
-        ("redis://:p%40ss@host/1", RedisSettings("host", db=1, password="p@ss")),
-        ("rediss://me:pass@host", RedisSettings("host", username="me", password="pass", is_tls=True)),
-        ("rediss://host?ssl_ca_certs=/ca.pem", RedisSettings("host", is_tls=True, ca_file="/ca.pem")),
-    ],
-)
-def test_url_says_where_redis_is(url: str, expected: RedisSettings) -> None:
-    assert parse_redis_url(url) == expected
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "", "host:6379", "http://:pa55@host", "redis://", "redis://:pa55@", "redis://:pa55@host:port", "redis://host:99999",
-        "redis://:pa55@host/zero", "redis://:pa55@host/-1", "redis://:pa55@host/0#1", "redis://:pa55@host?db=3",
-        "redis://host?ssl_ca_certs=x", "redis://[::1",
-    ],
-)  # fmt: skip
-def test_url_that_cannot_be_used_is_one_sentence_without_the_password(url: str) -> None:
-    with pytest.raises(
-        BadInput, match=r"the Redis URL cannot be used: .*; give redis://host:6379/0"
-    ) as raised:
-        parse_redis_url(url)
-    assert "pa55" not in str(raised.value)
-    assert raised.value.__cause__ is None
-
-
-def test_address_for_people_holds_no_secret() -> None:
-    assert parse_redis_url("rediss://me:pass@host/2").address == "rediss://host:6379/2"

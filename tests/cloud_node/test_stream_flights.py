@@ -138,3 +138,25 @@ def test_failure_reaches_all_who_wait_and_is_computed_again_when_asked_again(
         assert runner.ran == ["hold hold fail", "hold hold fail"]
 
     settle(run())
+
+
+def test_urgent_request_hastens_the_equal_one_that_it_waits_for(
+    served: Served, bundle: Path, runner: FakeRunner
+) -> None:
+    async def run() -> None:
+        async with cloud(served, bundle, runner, max_tail_batch=1) as server, talk(server.address) as t:
+            await t.welcomed()
+            for number in range(7):
+                text = "hold" if number == 0 else f"patient {number}"
+                await t.say(open=opening(served, text, request_id=f"p{number}"))
+            await t.say(open=asked(served, "wanted", "w1"))
+            urgent = asked(served, "wanted", "w2")
+            urgent.priority = 9
+            await t.say(open=urgent)
+            await until(lambda: flights_of(server).num_joined == 1)
+            runner.release.set()
+            await t.text("p6")
+        assert runner.ran.index("wanted") < runner.ran.index("patient 5")
+        assert runner.ran[-2:] == ["patient 5", "patient 6"]
+
+    settle(run())

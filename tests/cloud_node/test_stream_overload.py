@@ -10,6 +10,7 @@ import pytest
 
 from cloud_node.held_bytes import HeldBytes
 from cloud_node.load import Load, has_changed_much
+from cloud_node.request import OWN_BYTES
 from cloud_node.served import Served
 from cloud_node.server import CloudServer
 from tests.kit.clouds import FakeRunner, cloud, engine_of, limits, settle, until
@@ -138,10 +139,12 @@ def test_memory_is_given_back_by_one_that_waits_in_the_queue_and_by_those_that_a
                 await t.say(open=opening(served, f"ask {number}", request_id=f"q{number}"))
             # One runs, two are prepared ahead, and two wait with their payloads.
             await until(lambda: engine_of(server)._room.num_queued == 2 and len(runner.prepared) == 3)
-            await until(lambda: held_by(server).num_bytes == 2 * (len(PAYLOAD) + 4 * len("ask 0")))
+            await until(
+                lambda: held_by(server).num_bytes == 2 * (len(PAYLOAD) + 4 * len("ask 0") + OWN_BYTES)
+            )
             await t.say(cancel=pb.Cancel(request_id="q3"))
             await t.hear("failed", "q3")
-            assert held_by(server).num_bytes == len(PAYLOAD) + 4 * len("ask 2")
+            assert held_by(server).num_bytes == len(PAYLOAD) + 4 * len("ask 2") + OWN_BYTES
             runner.release.set()
             await t.text("q2")
             assert held_by(server).num_bytes == 0
@@ -154,7 +157,7 @@ def test_request_beyond_the_memory_for_all_is_refused_before_it_is_uploaded(
 ) -> None:
     async def run() -> None:
         bounds = limits(max_request_bytes=600, max_prompt_chars=10)
-        settings = {"limits": bounds, "max_held_bytes": 1300}
+        settings = {"limits": bounds, "max_held_bytes": 2 * OWN_BYTES + 1300}
         async with cloud(served, bundle, runner, **settings) as server, talk(server.address) as t:
             await t.welcomed()
             for number in range(2):

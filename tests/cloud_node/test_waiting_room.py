@@ -10,6 +10,7 @@ import pytest
 
 from cloud_node.admission import Pace
 from cloud_node.sequence import Sequence
+from cloud_node.settings import Settings
 from cloud_node.tenants import ANYBODY, Tenant
 from cloud_node.waiting_room import Places, WaitingRoom
 from tests.kit.clouds import request_of
@@ -179,6 +180,32 @@ def test_flood_of_one_tenant_makes_no_other_too_late() -> None:
     assert CALM in [one.tenant for one in taken]
 
 
+def test_predictions_of_a_cold_server_are_not_held_against_it() -> None:
+    room = WaitingRoom(Places(64, 16), Pace())
+    early = sequence_of()
+    room.enter(early, 0.0, 0.5)
+    assert early.predicted_s == 0
+    room._pace.ended(early.predicted_s, 100.0)
+    assert room._pace.lateness.count == 0
+
+
+def test_short_answers_of_one_tenant_are_not_shut_out_by_the_long_ones_of_another() -> None:
+    room = WaitingRoom(Places(64, 16), Pace())
+    for _ in range(20):
+        room._pace.answered(FLOOD.name, 0, 256, 255 * 0.1)
+        room._pace.ended(25.6, 25.6)
+    room.enter(sequence_of(tenant=FLOOD, settings=Settings(256)), 0.0, 0.5)
+    soon = {"deadline_s": 3.0, "settings": Settings(256)}
+    room.enter(sequence_of(tenant=CALM, **soon), 0.0, 0.5)  # nobody knows how long its answers are
+    room._pace.answered(CALM.name, 0, 5, 4 * 0.1)
+    room.enter(sequence_of(tenant=CALM, **soon), 0.0, 0.5)
+    with pytest.raises(Overloaded):
+        room.enter(sequence_of(tenant=FLOOD, **soon), 0.0, 0.5)
+    room.enter(
+        sequence_of(tenant=FLOOD, **soon), 0.0, 0.0
+    )  # one in a hundred: its answers may be short by now
+
+
 def test_tenant_that_floods_fills_its_share_of_the_queue_and_makes_way_for_others() -> None:
     room = WaitingRoom(Places(8, 16), Pace())
     flood = [sequence_of(float(at), tenant=FLOOD) for at in range(8)]
@@ -217,7 +244,7 @@ def test_those_with_all_the_rows_are_waited_for_and_those_with_some_are_not() ->
     def check(num_slots: int) -> float:
         room = slow_room(num_slots)
         for _ in range(20):
-            room._pace.answered(0, 8, 7 * 1.0)
+            room._pace.answered("", 0, 8, 7 * 1.0)
         for _ in range(2):
             running = sequence_of()
             room.enter(running, 0.0, 0.5)
@@ -226,3 +253,16 @@ def test_those_with_all_the_rows_are_waited_for_and_those_with_some_are_not() ->
         return room.check(sequence_of().request, 1000.0, 0.0, 0.5)
 
     assert check(num_slots=2) == pytest.approx(check(num_slots=3) + 3.0)
+
+
+def test_one_that_has_become_urgent_goes_before_others_as_long_as_it_waits() -> None:
+    room = WaitingRoom(Places(64, 16), Pace())
+    asked = [sequence_of(float(now)) for now in range(4)]
+    for one in asked:
+        room.enter(one, 10.0, 0.5)
+    room.hasten(asked[3], -45.0)
+    room.hasten(asked[3], 99.0)  # never later
+    assert room.take(2, 1 << 30, 10.0, 0.5)[0] == [asked[3], asked[0]]
+    room.hasten(asked[0], -99.0)  # taken up: the batch has its order
+    assert asked[0].virtual_arrival_s == 0.0
+    assert room.take(2, 1 << 30, 10.0, 0.5)[0] == asked[1:3]

@@ -14,7 +14,14 @@ from tests.kit.pictures import written
 
 @pytest.fixture(scope="session")
 def cloud(tiny_checkpoint: Path, tiny_bundle: Path) -> Iterator[str]:
-    """The address of a `cleave cloud` process."""
+    """The address of a `cleave cloud` process that computes every answer: its cache would repeat another arm's."""
+    with cloud_process(str(tiny_checkpoint), tiny_bundle, "--cache-mb", "0") as (address, _):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def caching_cloud(tiny_checkpoint: Path, tiny_bundle: Path) -> Iterator[str]:
+    """The same, with its cache."""
     with cloud_process(str(tiny_checkpoint), tiny_bundle) as (address, _):
         yield address
 

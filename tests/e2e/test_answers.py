@@ -100,13 +100,13 @@ def test_sampling_with_a_seed_gives_the_same_text_again(
 
 
 def test_repeated_question_is_answered_from_the_cache_with_the_same_text(
-    cloud: str, cache: Path, pictures: list[Path], whole_answer: Whole
+    caching_cloud: str, cache: Path, pictures: list[Path], whole_answer: Whole
 ) -> None:
     question = "Is this in the cache?"
-    with EdgeNode(cloud, bundles=cache / "bundles") as edge:
+    with EdgeNode(caching_cloud, bundles=cache / "bundles") as edge:
         asked = [edge.ask(question, pictures[0], max_new_tokens=NUM_TOKENS) for _ in range(2)]
         texts = [answer.text() for answer in asked]
-    with EdgeNode(cloud, bundles=cache / "bundles") as another:
+    with EdgeNode(caching_cloud, bundles=cache / "bundles") as another:
         asked.append(another.ask(question, pictures[0], max_new_tokens=NUM_TOKENS, hash_first=True))
         texts.append(asked[-1].text())
     assert texts == [whole_answer(pictures[0], question, NUM_TOKENS)] * 3
@@ -115,14 +115,14 @@ def test_repeated_question_is_answered_from_the_cache_with_the_same_text(
 
 
 def test_ask_takes_how_tokens_are_chosen_and_says_what_came_from_the_cache(
-    cloud: str, cache: Path, pictures: list[Path]
+    caching_cloud: str, cache: Path, pictures: list[Path]
 ) -> None:
     options = [
         "--max-tokens", "8", "--min-tokens", "2", "--temperature", "0.8", "--top-k", "5", "--top-p", "0.9", "--min-p",
         "0.01", "--repetition-penalty", "1.1", "--seed", "3", "--stop", "\n\n", "--stop", "END", "--priority", "2",
     ]  # fmt: skip
     first, second = (
-        cleave("ask", "Sampled?", "--cloud", cloud, "--image", pictures[0], *options, cache=cache)
+        cleave("ask", "Sampled?", "--cloud", caching_cloud, "--image", pictures[0], *options, cache=cache)
         for _ in range(2)
     )
     assert (first.code, second.code) == (0, 0)

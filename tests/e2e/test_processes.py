@@ -51,8 +51,10 @@ def test_sigterm_lets_accepted_requests_end_refuses_a_new_one_and_exits_with_0(
     with (
         cloud_of_its_own(tiny_checkpoint, tiny_bundle) as (address, process),
         EdgeNode(address, bundles=cache / "bundles") as edge,
+        EdgeNode(address, bundles=cache / "bundles", reconnect_s=0) as impatient,
     ):
         expected = edge.ask("what?", pictures[0], **long_answer).text()
+        impatient.describe()
         texts: list[str] = []
 
         def ask() -> None:
@@ -72,7 +74,7 @@ def test_sigterm_lets_accepted_requests_end_refuses_a_new_one_and_exits_with_0(
             process.send_signal(signal.SIGTERM)
             assert next(health).status == health_pb2.HealthCheckResponse.NOT_SERVING
         with pytest.raises(Unavailable, match="closing"):
-            edge.ask("late?", pictures[0], **long_answer).text()
+            impatient.ask("late?", pictures[0], **long_answer).text()
         assert beginning + "".join(newest) == expected
         for thread in threads:
             thread.join(LIMIT_S)
@@ -81,12 +83,12 @@ def test_sigterm_lets_accepted_requests_end_refuses_a_new_one_and_exits_with_0(
         assert time.monotonic() - sent < DRAIN_S
 
 
-def test_cloud_that_is_killed_in_mid_answer_is_unavailable_at_once(
+def test_cloud_that_is_killed_for_good_is_unavailable_in_time(
     tiny_checkpoint: Path, tiny_bundle: Path, cache: Path, pictures: list[Path], long_answer: dict[str, int]
 ) -> None:
     with (
         cloud_of_its_own(tiny_checkpoint, tiny_bundle) as (address, process),
-        EdgeNode(address, bundles=cache / "bundles", connect_timeout_s=1.0) as edge,
+        EdgeNode(address, bundles=cache / "bundles", connect_timeout_s=1.0, reconnect_s=2.0) as edge,
     ):
         texts = iter(edge.ask("what?", pictures[0], **long_answer))
         next(texts)

@@ -23,6 +23,7 @@ from cloud_node.host import Host, Hosted
 from cloud_node.served import Bounds
 from cloud_node.service import InferenceService
 from cloud_node.serving import serve
+from cloud_node.tenants import ANYBODY, Tenant
 from cloud_node.vectors import Found, Hit
 from edge_node.retrieval import vector_of
 from splitmodel.adapters.dual_encoder import DualEncoder
@@ -46,11 +47,25 @@ class Remembered:
     def __init__(self) -> None:
         self.kept: dict[tuple[str, str], dict[str, NDArray[np.float32]]] = defaultdict(dict)
 
-    def add(self, index: str, digest: str, item_ids: Sequence[str], vectors: NDArray[np.float32]) -> int:
+    def add(
+        self,
+        index: str,
+        digest: str,
+        item_ids: Sequence[str],
+        vectors: NDArray[np.float32],
+        tenant: Tenant = ANYBODY,
+    ) -> int:
         self.kept[index, digest].update(zip(item_ids, vectors, strict=True))
         return len(self.kept[index, digest])
 
-    def search(self, index: str, digest: str, vector: NDArray[np.float32], num_hits: int) -> Found:
+    def search(
+        self,
+        index: str,
+        digest: str,
+        vector: NDArray[np.float32],
+        num_hits: int,
+        tenant: Tenant = ANYBODY,
+    ) -> Found:
         items = self.kept[index, digest]
         hits = [Hit(item_id, float(kept @ vector)) for item_id, kept in items.items()]
         hits.sort(key=lambda hit: -hit.similarity)

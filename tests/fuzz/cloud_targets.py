@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 from tests.fuzz.target import MIB, Run, Target
 
@@ -38,13 +39,12 @@ def _open() -> Run:
 
 def _up() -> Run:
     """Messages of a stream, each after its length: Hello, and then what an upload takes."""
-    from google.protobuf.message import DecodeError
-
     from cloud_node.hello import hear_hello
     from cloud_node.request import parse_open
     from cloud_node.upload import Uploads
     from tests.fuzz.framing import frames
     from tests.fuzz.served import BOUNDS, served_of
+    from wire.checked import decode_up
     from wire.errors import CleaveError
     from wire.v1 import inference_pb2 as pb
 
@@ -75,23 +75,32 @@ def _up() -> Run:
     loop = asyncio.new_event_loop()
 
     def run(data: bytes) -> None:
-        try:
-            messages = [pb.Up.FromString(frame) for frame in frames(data)]
-        except DecodeError:
-            return
+        messages = [decode_up(frame) for frame in frames(data)]
         loop.run_until_complete(upload(messages))
 
     return run
 
 
 def _cached() -> Run:
-    """The first byte names the kind, and whether the value is sealed as it should be around any body."""
+    """The first byte names the kind, and whether the value is sealed as it should be around any body.
+
+    What comes out is put to use: held arms of an input, or the features of one.
+    """
     import msgspec
 
-    from cloud_node import cache
+    from cloud_node import sealed
+    from cloud_node.cache import Answer
+    from cloud_node.held_arms import Features, Held, fits, in_place_of, serving
+    from cloud_node.request import parse_open
+    from tests.fuzz.served import BOUNDS, served_of
+    from tests.kit.talking import item_of, opening
 
-    kinds = {"claim": cache._Claim, "features": cache.Features, "answer": cache.Answer}
-    key = b"k" * 32
+    served = served_of("generator")
+    chains = served.manifest.chains
+    items = [item_of(chains[0]), item_of(chains[2], num_tiles=3)]
+    request = parse_open(opening(served, "what?", inputs=items), served, BOUNDS)
+    kinds: dict[str, Any] = {"claim": list[Held], "features": Features, "answer": Answer}
+    name = b"cleave:3:any:" + b"k" * 32
 
     def run(data: bytes) -> None:
         if not data:
@@ -99,14 +108,43 @@ def _cached() -> Run:
         kind = list(kinds)[data[0] % 3]
         value = data[1:]
         if data[0] & 128:
-            sealed = cache._Sealed(cache.FORMAT_VERSION, cache._checksum(kind, key, value), memoryview(value))
-            value = msgspec.msgpack.encode(sealed)
-        cache._unseal(kind, key, value, kinds[kind])  # type: ignore[arg-type]
+            checksum = sealed._checksum(name, value)
+            value = msgspec.msgpack.encode(sealed._Sealed(sealed.FORMAT_VERSION, checksum, memoryview(value)))
+        found = sealed.unseal(name, value, kinds[kind])
+        if kind == "claim":
+            for item in request.inputs:
+                for held in serving(found or [], item, served):
+                    in_place_of(request, {0: held}, served)
+        elif kind == "features" and found is not None:
+            assert not any(fits(item, found, served) and not found.payload for item in request.inputs)
+
+    return run
+
+
+def _caller() -> Run:
+    """Headers of a call, a name and a value by turns, and the names of a certificate."""
+    from cloud_node.callers import Callers
+    from cloud_node.tokens import parse_tokens
+    from tests.fuzz.framing import frames
+    from tests.fuzz.served import TOKENS
+
+    table = parse_tokens(TOKENS)
+    by_token, by_certificate = Callers(lambda: table, lambda: 0.0), Callers(None)
+
+    def run(data: bytes) -> None:
+        texts = list(frames(data))
+        names = [text.decode("latin-1") for text in texts[::2]]
+        metadata = [(name, value) for name, value in zip(names, texts[1::2], strict=False)]
+        if data[:1] == b"\0":
+            by_certificate.identify([], {"x509_common_name": texts[:1], "peer_dns": texts[1:]})
+        else:
+            assert by_token.identify(metadata, {}).tenant().name == "garden"
 
     return run
 
 
 CLOUD_TARGETS = {
+    "caller": Target("who calls, as metadata and certificate say", _caller),
     "open": Target("an Open, to a model of each shape", _open, memory_bytes=64 * MIB),
     "up": Target("the messages of a stream, from Hello on", _up, max_input_bytes=8192, memory_bytes=96 * MIB),
     "cached": Target("a value from a cache that others write", _cached, errors=()),

@@ -18,17 +18,20 @@ from wire.errors import CleaveError
 def _down() -> Run:
     """What comes down a stream while one request is open: Welcome first, if the cloud is honest."""
     import grpc
-    from google.protobuf.message import DecodeError
 
     from edge_node.answer import texts_of
-    from edge_node.link import CloudLink, Sent
+    from edge_node.asking import Sent
+    from edge_node.link import CloudLink
+    from edge_node.patience import Patience
     from edge_node.report import AnswerReport
     from edge_node.retrieval import hits_of, vector_of
     from edge_node.stream import CloudStream
+    from wire.checked import decode_down
+    from wire.errors import Corrupt, Unavailable
     from wire.v1 import inference_pb2 as pb
 
     class Call:
-        def __init__(self, messages: list[pb.Down]) -> None:
+        def __init__(self, messages: list[pb.Down | Corrupt]) -> None:
             self._messages = iter(messages)
             self.sent_bytes = 0
 
@@ -39,20 +42,31 @@ def _down() -> Run:
         async def write(self, up: pb.Up) -> None:
             self.sent_bytes += up.ByteSize()
 
+        async def done_writing(self) -> None: ...
+
         def cancel(self) -> None: ...
 
-    async def make() -> CloudLink:
-        return CloudLink("127.0.0.1:1")
+    class OneStream(CloudLink):
+        """Of a cloud that is gone after its first stream."""
 
-    async def ask(messages: list[pb.Down]) -> None:
+        async def connected(self) -> CloudStream:
+            if self._stream is None or self._stream.is_lost:
+                raise Unavailable("the cloud is gone")
+            return self._stream
+
+    async def make() -> CloudLink:
+        return OneStream("127.0.0.1:1")
+
+    async def ask(messages: list[pb.Down | Corrupt]) -> None:
         call = Call(messages)
-        stream = await CloudStream.open(cast(Any, _Stub(call)), link.address, 1.0)
+        stream = await CloudStream.open(cast(Any, _Stub(call)), link.address, 1.0, "edge", ())
         link._stream = stream
         try:
             opening = pb.Open(request_id="r1", inputs=[pb.Input(), pb.Input()])
             payloads = [bytes(3000), bytes(100)]
             report = AnswerReport("?")
-            async with aclosing(link.ask(opening, payloads, Sent(), hash_first=True)) as downs:
+            asked = link.ask(opening, payloads, Sent(), hash_first=True, patience=Patience(0.0))
+            async with aclosing(asked) as downs:
                 kept = Kept(downs)
                 async with aclosing(texts_of(kept.pass_on(), [3000, 100], report, 0.0)) as texts:
                     async for _ in texts:
@@ -83,11 +97,7 @@ def _down() -> Run:
     link = loop.run_until_complete(make())
 
     def run(data: bytes) -> None:
-        try:
-            messages = [pb.Down.FromString(frame) for frame in frames(data)]
-        except DecodeError:
-            return
-        loop.run_until_complete(asyncio.wait_for(ask(messages), 5))
+        loop.run_until_complete(asyncio.wait_for(ask([decode_down(frame) for frame in frames(data)]), 5))
 
     return run
 
@@ -155,6 +165,7 @@ def _describe() -> Run:
     from edge_node.arms import Wish, choose_arm
     from edge_node.given import GivenPicture
     from edge_node.models import Models
+    from edge_node.trust import BundleTrust
     from tests.fuzz.served import DIGEST, manifest_of
     from tests.kit.pictures import encoded, textured
     from wire.v1 import inference_pb2 as pb
@@ -163,6 +174,8 @@ def _describe() -> Run:
     picture = encoded(textured(640, 480), "JPEG", quality=1)
 
     class Store:
+        folder = Path("/none")
+
         async def open(self, digest: str, fetch: object) -> Any:
             from edge_node.bundle_store import StoredBundle
 
@@ -178,7 +191,9 @@ def _describe() -> Run:
             return self._reply
 
     async def use(reply: pb.DescribeReply) -> None:
-        served = await Models(cast(Any, Store())).get(None, cast(Any, Cloud(reply)))
+        models = Models(cast(Any, Store()), trust=BundleTrust(pins=False))
+        served = await models.get(None, cast(Any, Cloud(reply)))
+        assert served.model.name.isprintable()
         for split in (None, 0, 1, 2):
             choose_arm(served.model, manifest, GivenPicture(picture), Wish(split))
 
@@ -257,7 +272,22 @@ def _tokenizer() -> Run:
     return run
 
 
+def _signature() -> Run:
+    """A bundle's manifest.sig, against a key."""
+    from edge_node.trust import BundleTrust, Offered, decide, read_public_key
+    from tests.fuzz.served import DIGEST, PUBLIC_KEY
+
+    trust = BundleTrust(keys=(read_public_key(PUBLIC_KEY),))
+    offered = Offered("host:1", "sample/tiny", DIGEST)
+
+    def run(data: bytes) -> None:
+        decide(trust, offered, (), data)
+
+    return run
+
+
 EDGE_TARGETS = {
+    "signature": Target("a bundle's manifest.sig", _signature),
     "down": Target("what comes down a stream", _down, max_input_bytes=8192),
     "parts": Target("the parts of a bundle's files", _parts, max_input_bytes=8192),
     "describe": Target("a DescribeReply", _describe, max_input_bytes=8192),

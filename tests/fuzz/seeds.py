@@ -13,10 +13,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from cloud_node.cache import Answer, Features, _Claim
+from cloud_node.cache import Answer
+from cloud_node.held_arms import Features, Held
 from cloud_node.sequence import FinishReason
 from tests.fuzz.framing import framed
-from tests.fuzz.served import BOUNDS, all_served, manifest_of, recipes, served_of
+from tests.fuzz.served import BOUNDS, SIGNATURE, TOKEN, all_served, manifest_of, recipes, served_of
 from tests.golden.wire.make import CODECS, HERE, MESSAGES
 from tests.kit.pictures import encoded, textured
 from tests.kit.sounds import made_sound, sound_file
@@ -44,6 +45,7 @@ def seeds() -> Iterator[Seed]:
     yield from _golden()
     yield from _downs()
     yield from _bundles()
+    yield from _callers()
 
 
 def _payloads() -> Iterator[Seed]:
@@ -116,7 +118,7 @@ def _opens() -> Iterator[Seed]:
 
 def _cached() -> Iterator[Seed]:
     bodies = (
-        _Claim(b"f" * 32),
+        [Held("32x32", 0, 1, "raw", b"f" * 32), Held("tiles", 3, 2, "int8:token+zstd", b"g" * 32)],
         Features((3, 4), memoryview(b"abcdefg")),
         Answer("yes", 1, 9, FinishReason.STOP_TOKEN),
     )
@@ -189,6 +191,14 @@ def _bundles() -> Iterator[Seed]:
         yield "edited_recipe", bytes([number])
     yield "edited_manifest", b"\1"
     yield "tokenizer", _tokenizer()
+
+
+def _callers() -> Iterator[Seed]:
+    header = [b"authorization", f"Bearer {TOKEN}".encode()]
+    yield "caller", framed(header)
+    yield "caller", framed([b"user-agent", b"x", *header])
+    yield "caller", framed([b"", b"garden", b"shed.example"])
+    yield "signature", SIGNATURE
 
 
 def _tokenizer() -> bytes:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from hashlib import sha256
+
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud_node.served import Bounds, Served
 from tests.wire.samples import make_chain, make_manifest
@@ -36,6 +40,7 @@ from wire.preprocessing import (
     TilesOfBestRatio,
 )
 from wire.shape import ModelShape
+from wire.signature import Signature, dump_signatures, key_id, signed_message
 from wire.sound_preprocessing import (
     CosineTransform,
     FitFrames,
@@ -54,6 +59,13 @@ RATE_HZ = 16_000
 DIGEST = "cd" * 32
 LIMITS = Limits(max_new_tokens=256)
 BOUNDS = Bounds(LIMITS, default_deadline_s=60, max_deadline_s=600)
+# Nobody else's: made of zeros.
+TOKEN = "cleave_" + "A" * 43
+TOKENS = f'[tenant.garden]\n[[token]]\ntenant = "garden"\nsha256 = "{sha256(TOKEN.encode()).hexdigest()}"\n'
+_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
+_PUBLIC = _KEY.public_key().public_bytes_raw()
+PUBLIC_KEY = b64encode(_PUBLIC).decode()
+SIGNATURE = dump_signatures([Signature(key_id(_PUBLIC), _KEY.sign(signed_message(DIGEST)))])
 TOKENIZER = FileEntry("tokenizer.json", 3, "ef" * 32)
 _SOUND = SoundPreprocessing(RATE_HZ, RATE_HZ, [FitSamples(RATE_HZ, "value", 0.0)], "samples")
 _TEXT = TextPreprocessing(TOKENIZER.path, TOKENIZER.sha256, 16, 0, "right", has_mask=False)

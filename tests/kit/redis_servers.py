@@ -56,7 +56,9 @@ class RedisServer:
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
-        assert wait_until_ready(self._process, self.port), "the Redis server did not start"
+        if not wait_until_ready(self._process, self.port):
+            self.kill()
+            raise AssertionError("the Redis server did not start")
 
     def pause(self) -> None:
         """It takes connections and bytes, and says nothing."""

@@ -1,5 +1,6 @@
 """Payloads in pieces."""
 
+import tracemalloc
 from zlib import crc32
 
 import pytest
@@ -80,3 +81,28 @@ def test_payload_with_wrong_crc_is_corrupt() -> None:
     assembler.add(0, b"abcd", crc32(b"abcd"))
     with pytest.raises(Corrupt, match="payload"):
         assembler.payload(crc32(b"abcx"))
+
+
+def test_tiny_chunks_cost_no_more_than_they_hold() -> None:
+    payload = bytes(range(256)) * 100
+    tracemalloc.start()
+    try:
+        assembler = Assembler(len(payload), limit=len(payload))
+        before, _ = tracemalloc.get_traced_memory()
+        for piece in split(payload, max_bytes=2):
+            assembler.add(*piece)
+        assert tracemalloc.get_traced_memory()[0] - before < 2 * len(payload)
+    finally:
+        tracemalloc.stop()
+    assert assembler.payload(crc32(payload)) == payload
+
+
+@given(sizes=st.lists(st.sampled_from([1, 2, 4095, 4096, 20_000]), max_size=20))
+@settings(max_examples=30, deadline=None)
+def test_small_and_large_pieces_stay_in_order(sizes: list[int]) -> None:
+    payload = bytes(index % 251 for index in range(sum(sizes)))
+    assembler = Assembler(len(payload), limit=len(payload))
+    for size in sizes:
+        data = payload[assembler.received_bytes :][:size]
+        assembler.add(assembler.received_bytes, data, crc32(data))
+    assert assembler.payload(crc32(payload)) == payload

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from wire.modality import Modality
+from wire.sizes import Size
 
 
 class MediaCodec(Protocol):
@@ -22,5 +23,8 @@ class MediaCodec(Protocol):
     def encode(self, media: Any, setting: str) -> bytes:
         """The file's bytes; raises UnknownCodec for a setting that is none, BadInput for media it cannot hold."""
 
-    def decode(self, data: bytes | memoryview) -> Any:
-        """The media, bounded before anything is allocated; raises BadInput, TooLarge or Corrupt."""
+    def decode(self, data: bytes | memoryview, said: Size | None = None) -> Any:
+        """The media, bounded before anything is allocated; raises BadInput, TooLarge or Corrupt.
+
+        Where its size was `said`, no other is decoded: a picture of these sides, upright, or a sound no longer.
+        """

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from wire.errors import BadInput, UnknownCodec
 from wire.modality import Modality
+from wire.sizes import ImageSize, Size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,11 +40,12 @@ class PictureCodec:
             ) from error
         return buffer.getvalue()
 
-    def decode(self, data: bytes | memoryview) -> Image:
+    def decode(self, data: bytes | memoryview, said: Size | None = None) -> Image:
         """Upright RGB, of the first frame; raises BadInput or TooLarge, before anything large is allocated."""
         from wire.media.pictures import decode_picture
 
-        return decode_picture(data, f"the {self.codec_id}", (self.format_name,)).image
+        size = said if isinstance(said, ImageSize) else None
+        return decode_picture(data, f"the {self.codec_id}", (self.format_name,), size).image
 
     def is_such(self, data: bytes | memoryview) -> bool:
         """Whether a file can be sent as it is: this format, one frame, within bounds. Decodes no pixel."""

@@ -17,6 +17,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from wire.errors import BadInput, CleaveError, TooLarge
 from wire.limits import MAX_IMAGE_ASPECT, MAX_IMAGE_PIXELS
+from wire.sizes import ImageSize
 
 MAX_FILE_BYTES = 64 << 20
 MAX_SIDE = 65_500  # of a JPEG; the wire allows 35 more
@@ -59,10 +60,20 @@ class Decoded:
 
 
 def decode_picture(
-    data: bytes | memoryview, name: str = "the picture", formats: tuple[str, ...] = FORMATS
+    data: bytes | memoryview,
+    name: str = "the picture",
+    formats: tuple[str, ...] = FORMATS,
+    said: ImageSize | None = None,
 ) -> Decoded:
-    """The picture in a file's bytes; raises BadInput or TooLarge, naming it, where there is none that is taken."""
+    """The picture in a file's bytes; raises BadInput or TooLarge, naming it, where there is none that is taken.
+
+    Where its size was `said`, another one is refused by its header.
+    """
     with _opened(data, name, formats) as image:
+        if said is not None and (found := _upright_size(image, name)) != (said.width, said.height):
+            raise BadInput(
+                f"{name} is {found[0]}x{found[1]}, and the request says {said}; say its size upright"
+            )
         return _decoded(image, name)
 
 
@@ -75,13 +86,7 @@ def upright_rgb(image: Image.Image, name: str = "the picture") -> Decoded:
 def upright_size(data: bytes | memoryview, name: str = "the picture") -> tuple[int, int]:
     """Width and height of the picture in a file's bytes, by its header alone; raises BadInput or TooLarge."""
     with _opened(data, name, FORMATS) as image:
-        check_size(image.width, image.height, name)
-        size = image.size
-        if isinstance(
-            image, TiffImagePlugin.TiffImageFile
-        ):  # its size is turned already, in some versions of Pillow
-            size = int(image.tag_v2[_IMAGE_WIDTH]), int(image.tag_v2[_IMAGE_LENGTH])
-        return size[::-1] if _orientation(image) in _TURNED else size
+        return _upright_size(image, name)
 
 
 def is_sendable(data: bytes | memoryview, format_name: str) -> bool:
@@ -111,6 +116,14 @@ def check_size(width: int, height: int, name: str) -> None:
         raise BadInput(
             f"{name} is {width} x {height}, and one side is at most {MAX_IMAGE_ASPECT} times the other; cut it"
         )
+
+
+def _upright_size(image: Image.Image, name: str) -> tuple[int, int]:
+    check_size(image.width, image.height, name)
+    size = image.size
+    if isinstance(image, TiffImagePlugin.TiffImageFile):  # turned already, in some versions of Pillow
+        size = int(image.tag_v2[_IMAGE_WIDTH]), int(image.tag_v2[_IMAGE_LENGTH])
+    return size[::-1] if _orientation(image) in _TURNED else size
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from wire.errors import BadInput, UnknownCodec
 from wire.media.sounds import Sound, read_sound, resampled
 from wire.modality import Modality
+from wire.sizes import Size, SoundSize
 
 _FLAC_MAX_CHANNELS = 8
 _FLAC_MAX_RATE_HZ = 655_350
@@ -40,9 +41,9 @@ class Flac:
             )
         return _written(_as_integers(media, int(setting)), media.sample_rate_hz, "FLAC", f"PCM_{setting}")
 
-    def decode(self, data: bytes | memoryview) -> Sound:
+    def decode(self, data: bytes | memoryview, said: Size | None = None) -> Sound:
         """Raises BadInput or TooLarge."""
-        return read_sound(data, codec_id=self.codec_id)
+        return read_sound(data, codec_id=self.codec_id, said=said if isinstance(said, SoundSize) else None)
 
 
 class Opus:
@@ -68,9 +69,9 @@ class Opus:
         samples = resampled(media.samples.T, media.sample_rate_hz, rate_hz)
         return _written(samples, rate_hz, "OGG", "OPUS", level)
 
-    def decode(self, data: bytes | memoryview) -> Sound:
+    def decode(self, data: bytes | memoryview, said: Size | None = None) -> Sound:
         """Raises BadInput or TooLarge."""
-        return read_sound(data, codec_id=self.codec_id)
+        return read_sound(data, codec_id=self.codec_id, said=said if isinstance(said, SoundSize) else None)
 
 
 def _check_setting(codec_id: str, setting: str, settings: tuple[str, ...]) -> None:

@@ -24,6 +24,7 @@ from wire.limits import (
     MAX_SOUND_S,
     MAX_SOUND_SAMPLES,
 )
+from wire.sizes import SoundSize
 
 Samples = NDArray[np.float32]
 
@@ -33,6 +34,8 @@ _SUBTYPES = (
     *("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"),
     *("VORBIS", "OPUS", "MPEG_LAYER_III"),
 )
+# Resampled twice, a sound may end a few samples earlier or later than was said.
+MOST_OFF_S = 0.01
 _BLOCK_SAMPLES = 1 << 18  # of all channels, per read
 # Programs that write to a pipe do not know the length, and declare 2 GiB less something, or all ones.
 _UNKNOWN_LENGTH = 0x7FF0_0000
@@ -82,8 +85,17 @@ def sniff(data: bytes | memoryview) -> str | None:
     return container.lower() if container else None
 
 
-def read_sound(data: bytes | memoryview, name: str = "the sound", *, codec_id: str | None = None) -> Sound:
-    """The sound in a file's bytes, of that codec if one is named. Raises BadInput or TooLarge, naming it."""
+def read_sound(
+    data: bytes | memoryview,
+    name: str = "the sound",
+    *,
+    codec_id: str | None = None,
+    said: SoundSize | None = None,
+) -> Sound:
+    """The sound in a file's bytes, of that codec if one is named, and no longer than was said, if that was.
+
+    Raises BadInput or TooLarge, naming it.
+    """
     if not data:
         raise BadInput(f"{name} is empty (0 bytes); give a sound")
     if len(data) > MAX_SOUND_BYTES:
@@ -97,7 +109,8 @@ def read_sound(data: bytes | memoryview, name: str = "the sound", *, codec_id: s
     try:
         with _Stream(io.BytesIO(data)) as file:
             _check_kind(file, container, name)
-            return Sound(_read(file, name), file.samplerate)
+            most = None if said is None else int((said.seconds + MOST_OFF_S) * file.samplerate) + 1
+            return Sound(_read(file, name, most), file.samplerate)
     except soundfile.SoundFileError as error:
         raise _damaged(name, f"what it holds cannot be decoded as {container}") from error
 
@@ -199,10 +212,11 @@ def _check_kind(file: Any, container: str, name: str) -> None:
         )
 
 
-def _read(file: Any, name: str) -> Samples:
+def _read(file: Any, name: str, most_frames: int | None) -> Samples:
     # A FLAC encoder that writes to a pipe leaves the length open: libsndfile then claims the most that it can.
     claimed = file.frames if 0 < file.frames < 1 << 62 else None
     _check_size(file.channels, claimed or 1, file.samplerate, name)
+    _check_length(claimed or 1, most_frames, name)
     blocks: list[Samples] = []
     num_frames, block_frames = 0, max(1, _BLOCK_SAMPLES // file.channels)
     while claimed is None or num_frames < claimed:  # what follows may be a tag
@@ -213,6 +227,7 @@ def _read(file: Any, name: str) -> Samples:
         blocks.append(block)
         num_frames += len(block)
         _check_size(file.channels, num_frames, file.samplerate, name)
+        _check_length(num_frames, most_frames, name)
         _check_amplitude(block, name)
     if claimed is not None and num_frames < claimed:
         raise _damaged(name, f"it declares {claimed:,} samples and holds {num_frames:,}")
@@ -251,6 +266,13 @@ def _check_size(num_channels: int, num_samples: int, sample_rate_hz: int, name: 
         raise TooLarge(
             f"{name} has {num_samples * num_channels:,} samples in {num_channels} channels, and at most "
             f"{MAX_SOUND_SAMPLES:,} are taken; cut it, or give one channel at a lower rate"
+        )
+
+
+def _check_length(num_frames: int, most: int | None, name: str) -> None:
+    if most is not None and num_frames > most:
+        raise BadInput(
+            f"{name} has more than the {most:,} samples that the request allows it; say its length"
         )
 
 
