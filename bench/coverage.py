@@ -40,6 +40,19 @@ NUM_TOKENS = 8
 _SIZES = (ImageSize(96, 64), ImageSize(64, 64), SoundSize(8_000, 16_000), SoundSize(24_000, 16_000))
 
 
+_COLUMNS = (
+    "family",
+    "shape",
+    "chains",
+    "split points",
+    "as the whole",
+    "tails",
+    "decoding",
+    "seconds",
+    "why not",
+)
+
+
 def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
     """All families of the zoo; a quick run takes one of each shape, on fewer inputs."""
     names = [(kind, name) for kind, listed in zoo.NAMES.items() for name in listed]
@@ -58,17 +71,6 @@ def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
          f"{c.seconds:.0f}", c.reason[:60])
         for c in covered
     ]  # fmt: skip
-    columns = (
-        "family",
-        "shape",
-        "chains",
-        "split points",
-        "as the whole",
-        "tails",
-        "decoding",
-        "seconds",
-        "why not",
-    )
     return Result(
         name="coverage",
         settings={"quick": quick, "num_tokens": NUM_TOKENS, "families": [name for _, name in names]},
@@ -79,7 +81,7 @@ def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
             Bar("families verified at every split point", sum(c.is_ok for c in covered),
                 5 if quick else 14, "at least"),
         ],
-        tables=[Table("families, tiny and random, through the real path", columns, rows)],
+        tables=[Table("families, tiny and random, through the real path", _COLUMNS, rows)],
         measured={c.family: _to_dict(c) for c in covered},
     )  # fmt: skip
 
