@@ -41,7 +41,7 @@ def lasting(
     tiny_checkpoint: Path, tiny_bundle: Path, edges: Path, pictures: list[Path], clock: Path
 ) -> Iterator[Scene]:
     """Whatever a test does to it, the next one finds it as it was: that is what they show."""
-    sabotage = Sabotage(str(clock), devices.FAILS_ON)
+    sabotage = Sabotage(clock_file=str(clock), fails_on=devices.FAILS_ON)
     with scene(str(tiny_checkpoint), tiny_bundle, edges, pictures, sabotage=sabotage) as made:
         yield made
 
