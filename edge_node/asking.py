@@ -221,6 +221,9 @@ class Asking:
             for index, payload in enumerate(payloads):
                 opening.inputs[index].payload = payload
                 self._sent.by_input[index] += len(payload)
+        elif not waits:
+            for item in opening.inputs:
+                item.follows = True
         self._milestones.opened(time.perf_counter())
         self._has_opened = True
         await self._send(stream, pb.Up(open=opening))
