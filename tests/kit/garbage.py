@@ -1,4 +1,4 @@
-"""What is no gRPC: noise, other protocols, HTTP/2 that breaks its own rules (RFC 9113); and messages full of nothing."""
+"""What is no gRPC: noise, other protocols, HTTP/2 that breaks its rules (RFC 9113); and messages full of nothing."""
 
 from __future__ import annotations
 
