@@ -23,7 +23,7 @@ from cleave.halves import Halves
 from cleave.terminal import Report
 from cleave.verifying import EMBEDDING_TOLERANCE, Question, make_questions, require_sensitive
 from cloud_node.detokenise import Detokeniser
-from cloud_node.server import Ready
+from cloud_node.ready import Ready
 from cloud_node.serving import serve
 from edge_node.node import AsyncEdgeNode
 from edge_node.preprocess import preprocess
@@ -38,6 +38,19 @@ from wire.sizes import ImageSize, SoundSize
 NUM_TOKENS = 8
 # Of the models that make another input of every size.
 _SIZES = (ImageSize(96, 64), ImageSize(64, 64), SoundSize(8_000, 16_000), SoundSize(24_000, 16_000))
+
+
+_COLUMNS = (
+    "family",
+    "shape",
+    "chains",
+    "split points",
+    "as the whole",
+    "tails",
+    "decoding",
+    "seconds",
+    "why not",
+)
 
 
 def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
@@ -58,17 +71,6 @@ def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
          f"{c.seconds:.0f}", c.reason[:60])
         for c in covered
     ]  # fmt: skip
-    columns = (
-        "family",
-        "shape",
-        "chains",
-        "split points",
-        "as the whole",
-        "tails",
-        "decoding",
-        "seconds",
-        "why not",
-    )
     return Result(
         name="coverage",
         settings={"quick": quick, "num_tokens": NUM_TOKENS, "families": [name for _, name in names]},
@@ -79,7 +81,7 @@ def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
             Bar("families verified at every split point", sum(c.is_ok for c in covered),
                 5 if quick else 14, "at least"),
         ],
-        tables=[Table("families, tiny and random, through the real path", columns, rows)],
+        tables=[Table("families, tiny and random, through the real path", _COLUMNS, rows)],
         measured={c.family: _to_dict(c) for c in covered},
     )  # fmt: skip
 

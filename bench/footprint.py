@@ -79,12 +79,24 @@ def _result(light: list[Run], heavy: list[Run], weights: int, *, quick: bool) ->
             "at most",
         ),
     ]
+    measured = {
+        "weights_bytes": weights,
+        "resident_bytes": resident,
+        "ratios": ratios,
+        "packages": light[0].told["packages"],
+        "installed_bytes": sizes,
+    }
+    settings = {"quick": quick, "runs": len(light)}
+    return Result("footprint", settings, 0, bars, _tables(light, heavy, sizes), measured)
+
+
+def _tables(light: list[Run], heavy: list[Run], sizes: dict[str, int]) -> list[Table]:
     rows: list[tuple[object, ...]] = [
         (name, statistics.median(one.seconds for one in runs), max(one.told["resident_bytes"] for one in runs) / 1e6,
          len(runs[0].told["packages"]))
         for name, runs in (("edge node", light), ("the same with torch", heavy))
     ]  # fmt: skip
-    tables = [
+    return [
         Table("one process, start to first answer", ("program", "seconds (median)", "resident MB", "packages"), rows),
         Table(
             "installed by the edge extra",
@@ -93,14 +105,6 @@ def _result(light: list[Run], heavy: list[Run], weights: int, *, quick: bool) ->
              ("all", sum(sizes.values()) / 1e6)],
         ),
     ]  # fmt: skip
-    measured = {
-        "weights_bytes": weights,
-        "resident_bytes": resident,
-        "ratios": ratios,
-        "packages": light[0].told["packages"],
-        "installed_bytes": sizes,
-    }
-    return Result("footprint", {"quick": quick, "runs": len(light)}, 0, bars, tables, measured)
 
 
 def _head_size(address: str, bundles: Path) -> tuple[int, int]:

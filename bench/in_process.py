@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import grpc
 
 from cloud_node.config import CloudConfig
-from cloud_node.server import CloudServer, Ready
+from cloud_node.ready import Ready
+from cloud_node.server import CloudServer
 
 T = TypeVar("T")
 

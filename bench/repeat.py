@@ -103,7 +103,7 @@ async def _round(
         ]
         first, last = edges[0], edges[-1]
         # One device, which a balancer sends to another cloud: it has encoded the picture already.
-        last._encoder = first._encoder
+        last._requests.encoder = first._requests.encoder
         await _warm_up(edges, subject)
         asked = []
         for image, question in sorted(questions.items()):

@@ -60,6 +60,12 @@ class Soak:
     before: Metrics = field(default_factory=dict)
     after: Metrics = field(default_factory=dict)
 
+    def note(self, question: int, outcome: Outcome, node: CloudProcess) -> None:
+        """A request ended; and what the cloud holds then."""
+        self.outcomes.append((question, outcome))
+        self.resident.append((len(self.outcomes), node.resident_bytes()))
+        self.files.append((len(self.outcomes), node.num_files()))
+
 
 def run(*, quick: bool, data: Path | None, progress: Report) -> Result:
     """First every distinct request alone, on a cloud without caches; then the soak, on a fresh one with caches."""
@@ -163,11 +169,8 @@ async def _soak(
                     background.add(asyncio.create_task(_restart(redis, soak)))
                 job = replace(jobs[plan[index]], leave_s=leave_s.get(index), hash_first=ways[index])
                 if index in hostile:
-                    messages = hostile_messages(job, random.Random(index), f"hostile-{index}")
-                    soak.hostile[await say_hostile(stub, messages)] += 1
-                soak.outcomes.append((plan[index], await ask(link, job, f"soak-{index}")))
-                soak.resident.append((len(soak.outcomes), node.resident_bytes()))
-                soak.files.append((len(soak.outcomes), node.num_files()))
+                    soak.hostile[await _say_hostile(stub, job, index)] += 1
+                soak.note(plan[index], await ask(link, job, f"soak-{index}"), node)
                 progress("soak", len(soak.outcomes), len(plan))
 
         await asyncio.gather(*(edge(link) for link in links))
@@ -177,6 +180,11 @@ async def _soak(
         await asyncio.sleep(1.0)
         soak.after = read_metrics(await links[0].metrics())
     return soak
+
+
+async def _say_hostile(stub: pb_grpc.InferenceStub, job: Job, index: int) -> str:
+    """What became of a request that means harm."""
+    return await say_hostile(stub, hostile_messages(job, random.Random(index), f"hostile-{index}"))
 
 
 @contextlib.asynccontextmanager

@@ -21,7 +21,6 @@ from rich.progress import (
 
 from cleave.connecting import Connection
 from cleave.terminal import printable
-from edge_node.blocking import EdgeNode
 from edge_node.bundle_store import MANIFEST
 from edge_node.bundle_store import Progress as FetchProgress
 from edge_node.report import AnswerReport, InputReport
@@ -42,7 +41,7 @@ def ask_and_print(
     """Prints the answer as it comes, and what it cost to standard error; or one JSON object at its end."""
     with (
         _fetch_bar() as progress,
-        EdgeNode(connection.cloud, progress=progress, **connection.options) as edge,
+        connection.edge(progress) as edge,
     ):
         # A process that has just started remembers no input, and the cloud may.
         answer = edge.ask(question, images=images, sounds=sounds, hash_first=True, **options)

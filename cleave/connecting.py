@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cleave.edge_tracer import edge_tracer
 from cleave.options import Cloud, Timeout
 from cleave.options_identity import Ca, Cert, Key, TokenFile, shown
+from cleave.options_seen import Otlp
 from cleave.options_trust import AcceptBundles, BundleKeys, RefuseBundles, bundle_trust
 
 if TYPE_CHECKING:
+    from edge_node.blocking import EdgeNode
+    from edge_node.bundle_store import Progress
     from edge_node.credentials import Credentials
+    from edge_node.node import AsyncEdgeNode
     from edge_node.trust import BundleTrust
 
 
@@ -27,14 +33,34 @@ class Connection:
     credentials: Credentials
     trust: BundleTrust | None = None
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """What an edge node is made with, beside the cloud's address."""
-        return {
-            "connect_timeout_s": self.timeout_s,
-            "credentials": self.credentials,
-            "trust": self.trust,
-        }
+    otlp: str | None = None
+
+    @contextlib.contextmanager
+    def edge(self, progress: Progress | None = None) -> Iterator[EdgeNode]:
+        """An edge node for one command."""
+        from edge_node.blocking import EdgeNode
+
+        with self._options() as options, EdgeNode(self.cloud, progress=progress, **options) as edge:
+            yield edge
+
+    @contextlib.asynccontextmanager
+    async def async_edge(self) -> AsyncIterator[AsyncEdgeNode]:
+        """The same, on a loop."""
+        from edge_node.node import AsyncEdgeNode
+
+        with self._options() as options:
+            async with AsyncEdgeNode(self.cloud, **options) as edge:
+                yield edge
+
+    @contextlib.contextmanager
+    def _options(self) -> Iterator[dict[str, Any]]:
+        with edge_tracer(self.otlp) as tracer:
+            yield {
+                "connect_timeout_s": self.timeout_s,
+                "credentials": self.credentials,
+                "trust": self.trust,
+                "tracer": tracer,
+            }
 
 
 def reaching(
@@ -59,10 +85,11 @@ def using(
     bundle_key: BundleKeys = None,
     accept_bundle: AcceptBundles = None,
     refuse_bundle: RefuseBundles = None,
+    otlp: Otlp = None,
 ) -> Connection:
     """Of a command that runs a head."""
     trust = bundle_trust(bundle_key, accept_bundle, refuse_bundle)
-    return Connection(cloud, timeout_s, shown(token_file, ca, cert, key), trust)
+    return Connection(cloud, timeout_s, shown(token_file, ca, cert, key), trust, otlp)
 
 
 def connects(make: Callable[..., Connection]) -> Callable[[Callable[..., None]], Callable[..., None]]:

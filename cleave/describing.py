@@ -7,7 +7,6 @@ from typing import Any
 
 from cleave.connecting import Connection
 from cleave.terminal import print_table
-from edge_node.blocking import EdgeNode
 from wire.codecs import codec_name
 from wire.modality import modality_from_wire
 from wire.tensors import DType
@@ -16,7 +15,7 @@ from wire.v1 import inference_pb2 as pb
 
 def describe_and_print(connection: Connection, *, as_json: bool) -> None:
     """Prints models, split points, codecs and limits, as tables or as one JSON object."""
-    with EdgeNode(connection.cloud, **connection.options) as edge:
+    with connection.edge() as edge:
         reply = edge.describe()
     described = to_dict(reply)
     if as_json:

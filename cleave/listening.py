@@ -20,7 +20,6 @@ from cleave.connecting import Connection
 from cleave.terminal import printable
 from edge_node.hearing import Speech, pieces, read_recording
 from edge_node.listening import Heard
-from edge_node.node import AsyncEdgeNode
 
 _CHUNK_S = 0.1
 
@@ -56,7 +55,7 @@ async def _listen(
         rate_hz = recording.sample_rate_hz
         speech = _spoken(recording) if realtime else pieces(recording)
     show = _Json() if as_json else _Line()
-    async with AsyncEdgeNode(connection.cloud, **connection.options) as edge:
+    async with connection.async_edge() as edge:
         with show:
             async with aclosing(edge.listen(speech, rate_hz, every_s=every_s, **options)) as heard:
                 async for one in heard:

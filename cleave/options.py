@@ -94,6 +94,10 @@ HeldMb = Annotated[
         rich_help_panel="The engine",
     ),
 ]
+MaxConnections = Annotated[
+    int,
+    typer.Option(min=1, help="Connections at once; further ones are closed.", rich_help_panel="The engine"),
+]
 MaxStreams = Annotated[int, typer.Option(min=1, help="Streams of edges.", rich_help_panel="The engine")]
 CacheMb = Annotated[
     int,
@@ -163,7 +167,10 @@ Language = Annotated[
     str | None, typer.Option(help="Of the answer, such as fr, where the model knows several.")
 ]
 Task = Annotated[str | None, typer.Option(help="Such as translate, where the model knows several.")]
-ServedModel = Annotated[str | None, typer.Option(help="One of the cloud's models; its first without it.")]
+ServedModel = Annotated[
+    str | None,
+    typer.Option(help="One of the cloud's models; without it the one known here, at first its first."),
+]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="Most tokens of the answer.")]
 MinTokens = Annotated[int | None, typer.Option(min=0, help="Fewest tokens of the answer.")]
 Temperature = Annotated[

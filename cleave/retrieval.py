@@ -10,8 +10,6 @@ from typing import Any
 
 from cleave.connecting import Connection
 from cleave.terminal import print_table, printable, progress_bars
-from edge_node.blocking import EdgeNode
-from edge_node.node import AsyncEdgeNode
 from wire.errors import BadInput, CleaveError
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif")
@@ -56,7 +54,7 @@ def search_and_print(
     wanted = {name: value for name, value in given.items() if value is not None}
     if len(wanted) != 1:
         raise BadInput(f"search for one thing: words, --image or --sound, and {len(wanted)} were given")
-    with EdgeNode(connection.cloud, **connection.options) as edge:
+    with connection.edge() as edge:
         hits = edge.search(index, num_hits=num_hits, **wanted, **options)
     if as_json:
         print(
@@ -94,7 +92,7 @@ async def _add_all(
     """By path, why a picture is not in the index. Raises what is no one picture's fault."""
     failed: dict[str, str] = {}
     turn = asyncio.Semaphore(_AT_ONCE)
-    async with AsyncEdgeNode(connection.cloud, **connection.options) as edge:
+    async with connection.async_edge() as edge:
         with progress_bars() as progress:
 
             async def add(path: Path) -> None:

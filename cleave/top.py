@@ -27,7 +27,7 @@ _HISTORY = 60
 def top_and_print(connection: Connection, *, interval_s: float, once: bool, as_json: bool) -> None:
     """Shows the cloud's state until Ctrl-C, or `once`; raises Unavailable where it cannot be reached or goes away."""
     try:
-        with EdgeNode(connection.cloud, **connection.options) as edge:
+        with connection.edge() as edge:
             views = _views(edge, connection.cloud, interval_s)
             first = next(views)
             console = Console()

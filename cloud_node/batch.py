@@ -22,7 +22,7 @@ Outcome = Embeddings | Exception | None
 
 
 class Runner(Protocol):
-    """The model. `prepare` is called on one thread, all else on another; prompts are what `prepare` made."""
+    """The model. `prepare` is called for one at a time, maybe while all else is called on another thread."""
 
     def prepare(self, sequences: Values[Sequence]) -> Iterable[Outcome]: ...
     def begin(self, prompt: Any, row: int) -> int: ...

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from cloud_node.callers import Callers
 from cloud_node.guard import Guard
 from cloud_node.identity import Identity
+from cloud_node.open_calls import OpenCalls
 from cloud_node.reloading import Reloaded, keep_fresh, read_file
 from cloud_node.tokens import MAX_FILE_BYTES, TenantTable, parse_tokens
 from cloud_node.transport import open_port, watch_certificates
@@ -20,6 +22,10 @@ _log = logging.getLogger(__name__)
 # Strangers may connect before anybody asks who they are: who says nothing is let go, and so is who calls nothing.
 HANDSHAKE_S = 10.0
 CONNECTION_IDLE_S = 300.0
+# A certificate is looked at when a connection is made: one that has ended, or whose authority has, goes on no longer
+# than this. Edges connect anew, and go on with their requests.
+CONNECTION_AGE_S = 3600.0
+CONNECTION_GRACE_S = 60.0
 
 
 class Entrance:
@@ -32,30 +38,37 @@ class Entrance:
         self.tokens = watch_tokens(identity)
         tokens = self.tokens
         self.callers = Callers(None if tokens is None else lambda: tokens.value)
+        self.calls = OpenCalls()
         self._watching: asyncio.Task[None] | None = None
 
     @property
     def interceptors(self) -> list[Guard]:
-        return [Guard(self.callers)] if self._identity.asks else []
+        return [Guard(self.callers if self._identity.asks else None, self.calls)]
 
     @property
     def options(self) -> list[tuple[str, int]]:
-        """The server's, for connections that nobody has vouched for."""
-        return [
+        """The server's, for connections that nobody has vouched for, or that somebody vouched for long ago."""
+        options = [
             ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_S * 1000)),
             ("grpc.max_connection_idle_ms", int(CONNECTION_IDLE_S * 1000)),
         ]
+        if self._identity.client_ca is not None:
+            options += [
+                ("grpc.max_connection_age_ms", int(CONNECTION_AGE_S * 1000)),
+                ("grpc.max_connection_age_grace_ms", int(CONNECTION_GRACE_S * 1000)),
+            ]
+        return options
 
     @property
     def certificate_expires_s(self) -> float | None:
         """Unix time; None without TLS."""
         return None if self.certificates is None else self.certificates.value.expires_s
 
-    def open(self, server: Any, listen: str) -> int:
-        """Listens, and from now on looks for new tokens and certificates; returns the port."""
+    def open(self, server: Any, listen: str, others: Sequence[Reloaded[Any]] = ()) -> int:
+        """Listens, and from now on looks for new tokens, certificates and what `others` hold; returns the port."""
         asks_for_certificates = self._identity.client_ca is not None
         port = open_port(server, listen, self.certificates, asks=asks_for_certificates)
-        if watched := [value for value in (self.certificates, self.tokens) if value is not None]:
+        if watched := [value for value in (self.certificates, self.tokens, *others) if value is not None]:
             self._watching = asyncio.create_task(keep_fresh(watched))
         _log.info("%s", self._protection(listen))
         return port

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -26,7 +27,8 @@ from wire.errors import BadInput, CleaveError, IncompatibleBundle, LimitReached,
 
 _log = logging.getLogger(__name__)
 
-MAX_INDEXES = 256
+MAX_INDEXES = 256  # each holds some files open
+MAX_INDEXES_OF_TENANT = 32
 MAX_ITEMS = 1_000_000  # of all indexes together
 MAX_DIM = 16_384  # 64 KiB a vector, which is what one message of the wire holds
 # Up to here every item is compared: 100,000 of 128 numbers take some 10 ms, and none is missed.
@@ -49,6 +51,7 @@ class DiskIndexes:
         self._folder = folder
         self._max_items = max_items
         self._open: dict[str, _OpenIndex] = {}
+        self._coming: Counter[str] = Counter()  # items that are being added now, by tenant
         self._lock = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -74,15 +77,22 @@ class DiskIndexes:
             raise TooLarge(
                 f"a vector has {vectors.shape[1]:,} numbers, and an index takes at most {MAX_DIM:,}"
             )
+        name = _file_name(index, bundle_digest, tenant)
         with self._lock:
-            self._require_room(tenant, len(item_ids))
-            name = _file_name(index, bundle_digest, tenant)
-            if name not in self._open:
-                if len(self._open) >= MAX_INDEXES:
-                    raise TooLarge(f"there are {MAX_INDEXES} indexes, which is all that this cloud keeps")
-                self._open[name] = _OpenIndex(self._folder / name, bundle_digest)
-            found = self._open[name]
-        return found.add(item_ids, vectors)
+            there = self._open.get(name)
+            more = len(set(item_ids)) if there is None else there.num_new(item_ids)
+            self._require_room(tenant, more)
+            if there is None:
+                self._require_index(tenant)
+                there = self._open[name] = _OpenIndex(self._folder / name, bundle_digest)
+            self._coming[tenant.name] += more
+        try:
+            return there.add(item_ids, vectors)
+        finally:
+            with self._lock:
+                self._coming[tenant.name] -= more
+                if not self._coming[tenant.name]:
+                    del self._coming[tenant.name]
 
     def search(
         self,
@@ -99,19 +109,36 @@ class DiskIndexes:
         return found.search(vector, num_hits)
 
     def _require_room(self, tenant: Tenant, more: int) -> None:
-        """What all tenants may keep together, and what this one may; neither tells what the others keep."""
-        if sum(map(len, self._open.values())) + more > self._max_items:
-            raise TooLarge(
-                f"the indexes are full: {self._max_items:,} items are all that they take; remove some"
-            )
+        """What this tenant may keep, and what all may together; neither tells what the others keep.
+
+        What only replaces items always has room.
+        """
+        if not more:
+            return
         own, most = self._num_items_of(tenant), tenant.limits.index_items
         if most and own + more > most:
             raise LimitReached(
                 f"tenant {tenant.name} keeps {own:,} items in its indexes, and may keep {most:,}; ask for more room"
             )
+        if sum(map(len, self._open.values())) + self._coming.total() + more > self._max_items:
+            raise TooLarge(
+                f"this cloud has no room for {more:,} more items; remove some, or ask its operator for room"
+            )
+
+    def _require_index(self, tenant: Tenant) -> None:
+        own = sum(_tenant_of(name) == tenant.name for name in self._open)
+        if tenant.name and own >= MAX_INDEXES_OF_TENANT:
+            raise LimitReached(
+                f"tenant {tenant.name} has {own} indexes, and may have {MAX_INDEXES_OF_TENANT}; add to one of these"
+            )
+        if len(self._open) >= MAX_INDEXES:
+            raise TooLarge(
+                "this cloud has no room for another index; add to one that is there, or ask its operator"
+            )
 
     def _num_items_of(self, tenant: Tenant) -> int:
-        return sum(len(one) for name, one in self._open.items() if _tenant_of(name) == tenant.name)
+        kept = sum(len(one) for name, one in self._open.items() if _tenant_of(name) == tenant.name)
+        return kept + self._coming[tenant.name]
 
     def close(self) -> None:
         """Saves what is not saved."""
@@ -134,12 +161,17 @@ class _OpenIndex:
             )
         self._store.set_fact("bundle_digest", bundle_digest)
         self._item_ids = self._store.item_ids()
+        self._known = set(self._item_ids.values())
         self._dim = int(self._store.fact("dim") or 0)
         self._num_unsaved = 0
         self._graph: Index | None = self._loaded() if self._dim else None
 
     def __len__(self) -> int:
         return len(self._item_ids)
+
+    def num_new(self, item_ids: Iterable[str]) -> int:
+        """How many of them are not here. Waits for no other call: what is being added counts as new."""
+        return sum(item_id not in self._known for item_id in set(item_ids))
 
     def add(self, item_ids: Sequence[str], vectors: NDArray[np.float32]) -> int:
         with self._lock:
@@ -157,6 +189,7 @@ class _OpenIndex:
                 del self._item_ids[number]
             self._graph.add(np.array(added, np.uint64), vectors)
             self._item_ids.update(zip(added, item_ids, strict=True))
+            self._known.update(item_ids)
             self._num_unsaved += len(added)
             if self._num_unsaved >= max(_SAVE_AFTER, _SAVE_SHARE * len(self)):
                 self._save()

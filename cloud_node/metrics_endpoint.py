@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import time
 from collections.abc import Iterable
 from http import HTTPStatus
-from socket import AF_INET6
+from socket import AF_INET6, SHUT_RDWR, socket
 from socketserver import ThreadingMixIn
 from threading import Thread
 from typing import Any
@@ -20,8 +22,9 @@ from wire.addresses import is_loopback
 from wire.errors import BadInput
 
 _log = logging.getLogger(__name__)
-# Of one request: whoever is slower holds a thread no longer.
-_TIMEOUT_S = 10.0
+# Of one request, from the connection to its last byte: whoever is slower holds a thread no longer.
+TIMEOUT_S = 10.0
+MAX_CONNECTIONS = 64
 # How soon it hears that it is to end.
 _POLL_S = 0.1
 
@@ -91,9 +94,38 @@ def _status(status: HTTPStatus) -> str:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread per request, so that a slow scraper holds up no probe."""
+    """A thread per request, so that a slow scraper holds up no probe; more than so many at once are not heard."""
 
     daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        self._until_s: dict[socket, float] = {}  # on the monotonic clock
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if len(self._until_s) >= MAX_CONNECTIONS:
+            self.shutdown_request(request)
+            return
+        self._until_s[request] = time.monotonic() + TIMEOUT_S
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._until_s.pop(request, None)
+
+    def service_actions(self) -> None:
+        """Every poll: a byte now and then resets a socket's timeout, and not this one."""
+        now_s = time.monotonic()
+        for request, until_s in self._until_s.copy().items():
+            if now_s > until_s:
+                with contextlib.suppress(OSError):  # it has just ended by itself
+                    request.shutdown(SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A peer that went, or was cut off, is no error of ours, and gets no traceback on stderr."""
+        _log.debug("a request for metrics or health ended early", exc_info=True)
 
 
 class _Server6(_Server):
@@ -101,7 +133,7 @@ class _Server6(_Server):
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _TIMEOUT_S
+    timeout = TIMEOUT_S
 
     def log_message(self, format: str, *args: Any) -> None:
         """Every probe would be a line."""

@@ -15,8 +15,8 @@ from cloud_node.tenants import UNLIMITED, Tenant, TenantLimits
 from wire.errors import LimitReached
 
 BURST_S = 1.0
-# An upload is held back no longer than this between two messages: well under `upload_idle_s`, after which it would
-# fail. What a tenant owes beyond it, its next requests hear of.
+# An upload is held back no longer than this between two messages: what else is on the stream waits as long. What a
+# tenant owes beyond it, its next requests hear of.
 MAX_PAUSE_S = 5.0
 # A stream ends when its edge likes; edges that were cut off are noticed within 30 s.
 STREAM_RETRY_S = 10.0

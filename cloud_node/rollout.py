@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from cloud_node.reloading import Reloaded, read_file
 from wire.errors import BadInput
 
 _log = logging.getLogger(__name__)
@@ -81,54 +82,26 @@ class RolloutConfig:
 
 
 class Rollout:
-    """The shares by now. A file that cannot be read, or says nonsense, changes nothing but the log."""
+    """The shares by now. `watched` is the file, where there is one: for whoever looks whether it changed."""
 
     def __init__(self, config: RolloutConfig) -> None:
         """Raises BadInput where the file is wrong from the start."""
-        self._file = config.file
-        self._shares = {EVERYBODY: config.share or 0.0}
-        self._state: tuple[int, int, int] | None = None
-        if self._file is not None:
-            self._state = _state(self._file)
-            self._shares = _read(self._file)
+        self._fixed = {EVERYBODY: config.share or 0.0}
+        file = config.file
+        self.watched = () if file is None else (Reloaded([file], lambda: _read(file)),)
 
     def share_of(self, model: str) -> float:
-        """0 to 1. Looks whether the file has changed: some microseconds."""
-        if self._file is not None:
-            self._refresh(self._file)
-        return self._shares.get(model, self._shares.get(EVERYBODY, 0.0))
-
-    def _refresh(self, file: Path) -> None:
-        state = _state(file)
-        if state == self._state:
-            return
-        self._state = state  # whatever it says: nonsense is told of once, and not at every look
-        try:
-            self._shares = _read(file)
-        except BadInput as error:
-            _log.error("the rollout stays as it was: %s", error)
-            return
-        said = ", ".join(f"{100 * share:g} % of {name}" for name, share in self._shares.items())
-        _log.warning("the rollout is %s now", said or "at an end: every edge gets the first bundle")
-
-
-def _state(file: Path) -> tuple[int, int, int] | None:
-    """Another one after every change, of a file that is replaced as well as of one that is written to."""
-    try:
-        stat = file.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+        """0 to 1."""
+        shares = self.watched[0].value if self.watched else self._fixed
+        return shares.get(model, shares.get(EVERYBODY, 0.0))
 
 
 def _read(file: Path) -> dict[str, float]:
+    data = read_file(file, "the rollout file", MAX_FILE_BYTES)
     try:
-        with file.open("rb") as opened:
-            data = opened.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise BadInput(f"{file} has more than {MAX_FILE_BYTES:,} bytes")
-        return parse_shares(data.decode())
-    except OSError as error:
-        raise BadInput(f"cannot read the rollout file {file}: {error.strerror}") from error
+        shares = parse_shares(data.decode())
     except UnicodeDecodeError as error:
         raise BadInput(f"the rollout file {file} is not UTF-8") from error
+    said = ", ".join(f"{100 * share:g} % of {name}" for name, share in shares.items())
+    _log.info("the rollout is %s", said or "at an end: every edge gets the first bundle")
+    return shares

@@ -1,6 +1,6 @@
 """The runner: requests to prompts, prompts to keys and values, rows to tokens. The engine decides, this computes.
 
-`prepare` belongs to one thread and all else to another: they share the model's weights, and nothing that changes.
+`prepare` may run on one thread while all else runs on another: they share the weights, and nothing that changes.
 """
 
 from __future__ import annotations

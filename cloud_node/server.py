@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +15,20 @@ from grpc_health.v1 import health as grpc_health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from cloud_node.batch import Runner
 from cloud_node.bundle_files import BundleFiles
-from cloud_node.cache import Cache
 from cloud_node.config import CloudConfig
 from cloud_node.doors import door_options, say_nothing_of_garbage
 from cloud_node.ending import Signals, exit_anyway_after
-from cloud_node.engine import Engine
 from cloud_node.entrance import Entrance
-from cloud_node.flights import Flights
 from cloud_node.health import Stage
-from cloud_node.held_bytes import HeldBytes
-from cloud_node.host import Host, Hosted
-from cloud_node.indexes import DiskIndexes
-from cloud_node.leases import Leases
 from cloud_node.load import load_of, tell_load
 from cloud_node.loop_lag import LoopLag
-from cloud_node.metrics import Build, Metrics
 from cloud_node.outside import Outside
-from cloud_node.quotas import Quotas
-from cloud_node.redis_store import RedisStore
-from cloud_node.rollout import Rollout
-from cloud_node.runner import ModelRunner
-from cloud_node.served import Served
+from cloud_node.parts import Parts
+from cloud_node.ready import Ready
 from cloud_node.service import InferenceService
 from cloud_node.serving import serve
-from cloud_node.store import MemoryStore
-from cloud_node.tenant_metrics import watch_tenants
-from cloud_node.versions import by_name, check_versions, labels_of
-from cloud_node.watching import (
-    watch_cache,
-    watch_engines,
-    watch_health,
-    watch_prefixes,
-    watch_service,
-    watch_store,
-)
+from cloud_node.watching import watch_service
 from splitmodel.loading import Checkpoint
 from wire.checked import add_checked_servicer
 from wire.v1 import inference_pb2 as pb
@@ -81,17 +58,6 @@ class Source:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ready:
-    """A model that can be asked."""
-
-    served: Served
-    runner: Runner
-    bundle: Path
-    device: str = ""
-    dtype: str = ""
-
-
 class CloudServer:
     """One listening cloud node. Made, started, drained and stopped on one event loop.
 
@@ -102,74 +68,51 @@ class CloudServer:
         self._config = config
         self._entrance = Entrance(config.identity)
         self.outside = outside or Outside()
-        version = metadata.version("cleave")
-        check_versions([model.served for model in models], is_rollout=config.rollout.is_on)
-        named = dict(zip(labels_of([model.served for model in models]), models, strict=True))
-        self.metrics = Metrics(*(Build(version, label, m.device, m.dtype) for label, m in named.items()))
-        self._store = _store(config)
-        self._cache = cache = _cache(self._store)
-        self._engines = {
-            label: Engine(model.runner, config.engine, self.metrics) for label, model in named.items()
-        }
-        self._flights = {label: Flights(engine, cache) for label, engine in self._engines.items()}
-        hosted = by_name([Hosted(model.served, self._flights[label]) for label, model in named.items()])
-        self._indexes = _indexes(config, models)
-        quotas, held = Quotas(), HeldBytes(config.max_held_bytes)
-        host = Host(
-            models=hosted,
-            bounds=config.bounds,
-            server_version=version,
-            cache=cache,
-            indexes=self._indexes,
-            metrics=self.metrics,
-            spans=self.outside.spans,
-            held=held,
-            quotas=quotas,
-            share_of=Rollout(config.rollout).share_of,
-        )
+        self._parts = parts = Parts.of(config, models)
+        self.metrics = parts.metrics
+        host = parts.host(config, models, self.outside)
         bundles = [BundleFiles(model.bundle, model.served) for model in models]
         self._service = InferenceService(host, bundles, config.max_detached, config.max_streams)
-        watch_engines(self.metrics, self._engines)
+        parts.watch(models, self.outside, self._entrance)
         watch_service(self.metrics, self._service)
-        watch_tenants(self.metrics, quotas, self._entrance)
-        watch_health(self.metrics, self.outside.health)
-        watch_cache(self.metrics, cache, list(self._flights.values()))
-        watch_prefixes(
-            self.metrics,
-            {label: m.runner.prefixes for label, m in named.items() if isinstance(m.runner, ModelRunner)},
-        )
-        watch_store(self.metrics, self._store)
         say_nothing_of_garbage()
         self._grpc_health = grpc_health.aio.HealthServicer()
-        self._server = grpc.aio.server(
-            interceptors=self._entrance.interceptors,
-            options=[*door_options(config.limits, config.max_connections), *self._entrance.options],
-        )
-        add_checked_servicer(self._service, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._grpc_health, self._server)
-        names = (SERVICE_NAME, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        self._server = self._made()
         self.address = ""
         self.metrics_address = ""
         self._telling: asyncio.Task[None] | None = None
         self._lag: LoopLag | None = None
 
+    def _made(self) -> Any:
+        """gRPC's server, with every service that it offers."""
+        options = [
+            *door_options(self._config.limits, self._config.max_connections),
+            *self._entrance.options,
+        ]
+        server = grpc.aio.server(interceptors=self._entrance.interceptors, options=options)
+        add_checked_servicer(self._service, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._grpc_health, server)
+        names = (SERVICE_NAME, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        return server
+
     async def start(self) -> str:
         """Listens; returns the address with its actual port. Raises BadInput where the address is taken."""
         host, _, _ = self._config.listen.rpartition(":")
-        port = self._entrance.open(self._server, self._config.listen)
+        port = self._entrance.open(self._server, self._config.listen, self._parts.rollout.watched)
         self.outside.listen(self._config.metrics_listen)
         if self.outside.endpoint is not None:
             self.outside.endpoint.show(self.metrics)
             self.metrics_address = self.outside.endpoint.address
             _log.info("metrics at http://%s/metrics", self.metrics_address)
         self._lag = LoopLag(self.metrics.loop_lag)
-        if isinstance(self._store, RedisStore):
-            await self._store.start()
+        await self._parts.start()
         await self._server.start()
         self._telling = asyncio.create_task(
             tell_load(
-                lambda: load_of(self._engines.values()), self._service.streams, self._config.load_every_s
+                lambda: load_of(self._parts.engines.values()),
+                self._service.streams,
+                self._config.load_every_s,
             )
         )
         await self._enter(Stage.READY)
@@ -200,13 +143,7 @@ class CloudServer:
         self._service.requests.close()
         if self._telling is not None:
             self._telling.cancel()
-        for engine in self._engines.values():
-            await engine.close()
-        for flights in self._flights.values():
-            await flights.close()
-        await self._cache.close()
-        if self._indexes is not None:
-            await asyncio.to_thread(self._indexes.close)
+        await self._parts.close()
         await asyncio.to_thread(self.outside.close)
 
     async def _enter(self, stage: Stage) -> None:
@@ -215,22 +152,6 @@ class CloudServer:
         health.enter(stage)
         for name, is_so in (("", health.is_alive), (SERVICE_NAME, health.is_ready)):
             await self._grpc_health.set(name, _SERVING if is_so else _NOT_SERVING)
-
-
-def _store(config: CloudConfig) -> MemoryStore | RedisStore | None:
-    if config.redis is not None:
-        return RedisStore(config.redis, config.cache_ttl_s)
-    return MemoryStore(config.cache_bytes, config.cache_ttl_s) if config.cache_bytes else None
-
-
-def _cache(store: MemoryStore | RedisStore | None) -> Cache:
-    return Cache(store, Leases(store) if isinstance(store, RedisStore) else None)
-
-
-def _indexes(config: CloudConfig, models: Sequence[Ready]) -> DiskIndexes | None:
-    if config.index_dir is None:
-        return None
-    return DiskIndexes(config.index_dir, [model.served.bundle_digest for model in models])
 
 
 def run(

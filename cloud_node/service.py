@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from typing import Any
 
@@ -139,10 +139,19 @@ class InferenceService(pb_grpc.InferenceServicer):
 
     async def FetchBundle(self, request: pb.FetchBundleRequest, context: Any) -> AsyncIterator[pb.BundlePart]:
         try:
-            for part in find_bundle(self._bundles, request.bundle_digest).parts(request):
-                yield part
+            parts = _read(find_bundle(self._bundles, request.bundle_digest), request)
+            async with aclosing(parts):
+                async for part in parts:
+                    yield part
         except Exception as error:
             await abort(context, error)
+
+
+async def _read(files: BundleFiles, request: pb.FetchBundleRequest) -> AsyncGenerator[pb.BundlePart, None]:
+    """Off the loop: a disk may take its time."""
+    parts = await asyncio.to_thread(files.parts, request)
+    while (part := await asyncio.to_thread(next, parts, None)) is not None:
+        yield part
 
 
 async def _cut(call: asyncio.Task[Any], context: Any, error: CleaveError) -> None:

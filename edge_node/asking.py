@@ -16,6 +16,7 @@ from edge_node.inbox import StreamLost
 from edge_node.patience import Patience, Tries
 from edge_node.replay import Replay
 from edge_node.stream import CloudStream
+from edge_node.tracing import UNTRACED, Milestones, Trace
 from wire import limits
 from wire.chunks import split
 from wire.errors import (
@@ -43,6 +44,7 @@ class Sent:
     by_input: Counter[int] = field(default_factory=Counter)  # of each input's payload
     message_bytes: int = 0  # the payloads' among them
     num_resumed: int = 0
+    trace: Trace = UNTRACED  # which hears where the time went
 
     @property
     def payload_bytes(self) -> int:
@@ -81,6 +83,7 @@ class Asking:
         self._ends_s = time.monotonic() + deadline_s if deadline_s else None
         self._tries = Tries(patience, self._ends_s)
         self._replay = Replay()
+        self._milestones = Milestones(sent.trace, [len(payload) for payload in question.payloads])
         self._acknowledged = [0] * len(question.payloads)  # bytes of each input
         self._has_opened = False
         self._most_chunk = limits.MAX_CHUNK_BYTES
@@ -113,9 +116,12 @@ class Asking:
         return self._tries.wait_s(error, time.monotonic(), random.random(), is_lost=is_lost)
 
     async def _stream(self) -> CloudStream:
+        began_s = time.perf_counter()
         try:
             async with asyncio.timeout(self._tries.left_s(time.monotonic())):
-                return await self._link.connected()
+                stream = await self._link.connected()
+            self._sent.trace.span("connect", began_s, time.perf_counter())
+            return stream
         except TimeoutError:
             raise Unavailable(f"{self._link.address} could not be reached in time; ask again") from None
         except Cancelled:
@@ -145,6 +151,7 @@ class Asking:
                     await self._upload(stream, index, down.need.from_offset)
                 is_over = kind == "done"
                 if (new := self._new_of(kind, down)) is not None:
+                    self._milestones.hear(new, time.perf_counter())
                     yield new
         except Corrupt as error:
             if not is_over:  # a message is missing, and maybe others': it goes on, on another stream
@@ -214,6 +221,10 @@ class Asking:
             for index, payload in enumerate(payloads):
                 opening.inputs[index].payload = payload
                 self._sent.by_input[index] += len(payload)
+        elif not waits:
+            for item in opening.inputs:
+                item.follows = True
+        self._milestones.opened(time.perf_counter())
         self._has_opened = True
         await self._send(stream, pb.Up(open=opening))
         if not fits and not waits:

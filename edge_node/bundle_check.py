@@ -7,12 +7,12 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
 from edge_node.bundle_store import Fetch
-from edge_node.known_bundles import KnownBundle, KnownBundles, digests_of, with_entry
+from edge_node.known_bundles import KnownBundle, KnownBundles, digests_of, models_of, with_entry
 from edge_node.trust import BY_USER, BundleTrust, Offered, decide
 from wire.errors import BadInput, CleaveError, Denied
 from wire.signature import MAX_SIGNATURE_BYTES, SIGNATURE_NAME, read_signature
@@ -27,6 +27,14 @@ class BundleCheck:
         self._folder = folder
         self._trust = trust
         self._known = KnownBundles(folder)
+
+    async def chosen(self, cloud: str, served: Collection[str]) -> str:
+        """The model that is meant where the user names none: the first one served of which a bundle is known here.
+
+        The cloud's first where none is, or where keys say what is trusted; "" where it serves none.
+        """
+        known = () if self._trust.keys else models_of(await asyncio.to_thread(self._read), cloud)
+        return next((name for name in served if name in known), next(iter(served), ""))
 
     async def require(self, offered: Offered, fetch: Fetch) -> bytes | None:
         """The bundle's signature, where one counts. Raises Denied where it is not to be trusted.
@@ -55,7 +63,7 @@ class BundleCheck:
             self._require_keys(error)
         if before:
             _log.warning(
-                "%s serves bundle %s of %s now, %s; before it was %s",
+                "%s serves bundle %s of %r now, %s; before it was %s",
                 offered.cloud,
                 offered.digest[:12],
                 offered.model,
@@ -99,7 +107,8 @@ class BundleCheck:
         return with_entry(known, entry)
 
     def _reason(self, known: Sequence[KnownBundle], offered: Offered, signature: bytes | None) -> str:
-        return decide(self._trust, offered, digests_of(known, offered.cloud, offered.model), signature)
+        digests = digests_of(known, offered.cloud, offered.model)
+        return decide(self._trust, offered, digests, signature, models_of(known, offered.cloud))
 
 
 async def _fetched(digest: str, fetch: Fetch) -> bytes | None:

@@ -148,6 +148,11 @@ def digests_of(known: Sequence[KnownBundle], cloud: str, model: str) -> list[str
     return [one.digest for one in known if (one.cloud, one.model) == (cloud, model)]
 
 
+def models_of(known: Sequence[KnownBundle], cloud: str) -> list[str]:
+    """Those of which a bundle of this cloud is known."""
+    return list(dict.fromkeys(one.model for one in known if one.cloud == cloud))
+
+
 def with_entry(known: Sequence[KnownBundle], entry: KnownBundle) -> list[KnownBundle]:
     """It is in use now; where it was known before, it keeps its own beginning."""
 

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from edge_node.bundle_check import BundleCheck
 from edge_node.bundle_store import BundleStore, StoredBundle, require_digest
@@ -23,6 +24,7 @@ from wire.v1 import inference_pb2 as pb
 _log = logging.getLogger(__name__)
 
 REFRESH_S = 300.0
+_MAX_NAME, _MAX_LISTED = 80, 16  # characters of a name, and names, in a sentence
 
 
 @dataclass(slots=True)
@@ -70,23 +72,32 @@ class Models:
         self._described: dict[str, pb.Model] = {}
         self._described_s = 0.0  # when, on the monotonic clock
         self._served: dict[str, ServedModel] = {}
+        self._usual = ""  # where no model is named
         self._lock = asyncio.Lock()
 
     async def get(self, name: str | None, cloud: CloudLink) -> ServedModel:
-        """The model of that name, the cloud's first without one.
+        """The model of that name; without one, that which this device knows of this cloud, at first the cloud's first.
 
         Raises UnknownModel, MalformedMessage, or Denied where its bundle is not to be trusted.
         """
         async with self._lock:
             await self._describe(cloud)
-            wanted = name if name is not None else next(iter(self._described), "")
+            wanted = name if name is not None else await self._chosen(cloud)
             if wanted not in self._described:
-                listed = ", ".join(self._described) or "no model"
-                raise UnknownModel(f"{cloud.address} serves {listed}, not {wanted!r}")
+                raise UnknownModel(f"{cloud.address} serves {_listed(self._described)}, not {wanted!r}")
             held, model = self._served.get(wanted), self._described[wanted]
             if held is None or held.bundle.digest != model.bundle_digest:
-                held = self._served[wanted] = await self._renewed(held, model, cloud)
+                held = await self._renewed(held, model, cloud, is_named=name is not None)
+                self._served[wanted] = held
+            if name is None:
+                self._usual = wanted
             return held
+
+    async def _chosen(self, cloud: CloudLink) -> str:
+        """The one that was asked so far; at first, one that this device knows, as the cloud may say any name."""
+        if self._usual in self._described:
+            return self._usual
+        return await self._check.chosen(cloud.address, self._described)
 
     async def _describe(self, cloud: CloudLink) -> None:
         """Asks again after a while; a cloud that does not answer then still has an open stream, maybe."""
@@ -103,20 +114,22 @@ class Models:
                 raise
             _log.warning("what %s serves could not be asked for again: %s", cloud.address, error)
 
-    async def _renewed(self, held: ServedModel | None, model: pb.Model, cloud: CloudLink) -> ServedModel:
+    async def _renewed(
+        self, held: ServedModel | None, model: pb.Model, cloud: CloudLink, *, is_named: bool
+    ) -> ServedModel:
         """The bundle that the cloud names now; the one that is held where that is not to be had, and still served."""
         try:
-            return await self._open(model, cloud)
+            return await self._open(model, cloud, is_named=is_named)
         except CleaveError as error:
             if held is None or held.bundle.digest not in model.also_served:
                 raise
-            _log.warning("bundle %s of %s is asked further: %s", held.bundle.digest[:12], model.name, error)
+            _log.warning("bundle %s of %r is asked further: %s", held.bundle.digest[:12], model.name, error)
             self._described[model.name] = held.model
             return held
 
-    async def _open(self, model: pb.Model, cloud: CloudLink) -> ServedModel:
+    async def _open(self, model: pb.Model, cloud: CloudLink, *, is_named: bool) -> ServedModel:
         require_digest(model.bundle_digest)
-        offered = Offered(cloud.address, model.name, model.bundle_digest)
+        offered = Offered(cloud.address, model.name, model.bundle_digest, is_named)
         # Before anything of it is fetched: what runs here is what the bundle holds.
         signature = await self._check.require(offered, cloud.fetch)
         bundle = await self._store.open(model.bundle_digest, cloud.fetch)
@@ -148,13 +161,18 @@ def _require_same(model: pb.Model, bundle: StoredBundle) -> None:
     ]
     if sorted(described) != sorted(listed):
         raise MalformedMessage(
-            f"the cloud describes {_said(described)} of {model.name}, and its bundle lists {_said(listed)}; the cloud "
-            "serves another bundle than it says"
+            f"the cloud describes {_said(described)} of {model.name!r}, and its bundle lists {_said(listed)}; "
+            "the cloud serves another bundle than it says"
         )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """As a cloud called them, and no more of them than a sentence holds."""
+    return ", ".join(repr(name[:_MAX_NAME]) for name in islice(names, _MAX_LISTED)) or "no model"
 
 
 def _said(chains: list[tuple[pb.Modality.ValueType, str, int]]) -> str:
     return (
-        " and ".join(f"{count} split points at {shape_id}" for _, shape_id, count in chains)
+        " and ".join(f"{count} split points at {shape_id[:_MAX_NAME]!r}" for _, shape_id, count in chains)
         or "no split points"
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import secrets
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -16,23 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_node.addresses import check_address
-from edge_node.answer import AsyncAnswer, texts_of
-from edge_node.asking import Sent
+from edge_node.answer import AsyncAnswer
 from edge_node.bundle_store import BundleStore, Progress, default_folder
 from edge_node.credentials import Credentials
 from edge_node.edge_id import check_edge_id, kept_edge_id
-from edge_node.encoding import Encoded, Encoder
+from edge_node.encoding import Encoder
 from edge_node.given import SoundSource
 from edge_node.hearing import Speech, hear, pieces, read_recording, sound_rate
 from edge_node.link import CONNECT_TIMEOUT_S, CloudLink
 from edge_node.listening import Heard
 from edge_node.media import ImageSource
 from edge_node.memory import DEFAULT_BYTES, FeatureMemory
-from edge_node.models import Models, ServedModel
-from edge_node.once_more import once_more
+from edge_node.models import Models
 from edge_node.patience import RECONNECT_S, Patience
 from edge_node.report import AnswerReport
-from edge_node.retrieval import Hit, embedded_of, hits_of, vector_of
+from edge_node.requests import Requests
+from edge_node.retrieval import Hit, hits_of, vector_of
+from edge_node.tracing import UNTRACED, Tracer
 from edge_node.trust import BundleTrust
 from edge_node.wanted import (
     Codecs,
@@ -46,7 +44,6 @@ from edge_node.wanted import (
     index_search,
     make_settings,
 )
-from wire.errors import BadInput
 from wire.v1 import inference_pb2 as pb
 
 
@@ -62,6 +59,7 @@ class AsyncEdgeNode:
     A connection that is lost in the middle of an answer is made again, and the answer goes on where it was: for
     `reconnect_s` without progress, and within the request's deadline. With `waits_when_busy` a cloud that is
     overloaded, or has a limit, is asked again when it says. `edge_id` is made and kept beside the bundles without one.
+    `tracer` hears where each request's time went (`cleave.otlp`).
     """
 
     def __init__(
@@ -78,16 +76,19 @@ class AsyncEdgeNode:
         edge_id: str | None = None,
         credentials: Credentials | None = None,
         trust: BundleTrust | None = None,
+        tracer: Tracer = UNTRACED,
     ) -> None:
         self._address = check_address(cloud)
         self._timeout_s = connect_timeout_s
         self._credentials = Credentials.from_environment() if credentials is None else credentials
-        self._patience = Patience(reconnect_s, waits_when_busy)
         self._edge_id = check_edge_id(edge_id) if edge_id is not None else None
         self._folder = bundles or default_folder()
         store = BundleStore(self._folder, progress)
         self._models = Models(store, num_threads, trust or BundleTrust.from_environment())
-        self._encoder = Encoder(store, FeatureMemory(memory_bytes))
+        encoder = Encoder(store, FeatureMemory(memory_bytes))
+        self._requests = Requests(
+            self._models, encoder, self._cloud, Patience(reconnect_s, waits_when_busy), tracer
+        )
         self._link: CloudLink | None = None
 
     async def __aenter__(self) -> AsyncEdgeNode:
@@ -143,7 +144,7 @@ class AsyncEdgeNode:
             deadline_s=deadline_s, hash_first=hash_first, priority=priority,
         )  # fmt: skip
         report = AnswerReport(question)
-        return AsyncAnswer(self._answer(wanted, report), report)
+        return AsyncAnswer(self._requests.texts(wanted, report), report)
 
     async def listen(
         self,
@@ -194,7 +195,7 @@ class AsyncEdgeNode:
     ) -> NDArray[np.float32]:
         """The vector that a dual encoder makes of one input, [dim], of length 1."""
         inputs = Inputs.of(image, sound, text)
-        return vector_of(await self._embedded(Wanted(inputs, embed=pb.Embed(), **options)))
+        return vector_of(await self._requests.embedded(Wanted(inputs, embed=pb.Embed(), **options)))
 
     async def index_add(
         self,
@@ -208,7 +209,7 @@ class AsyncEdgeNode:
     ) -> int:
         """Keeps one input's embedding on the cloud under this name; how many the index holds then."""
         inputs = Inputs.of(image, sound, text)
-        embedded = await self._embedded(Wanted(inputs, embed=index_add(index, [item_id]), **options))
+        embedded = await self._requests.embedded(Wanted(inputs, embed=index_add(index, [item_id]), **options))
         return embedded.num_indexed
 
     async def search(
@@ -223,64 +224,9 @@ class AsyncEdgeNode:
     ) -> list[Hit]:
         """What an index on the cloud holds nearest to one input, the nearest first."""
         inputs = Inputs.of(image, sound, text)
-        return hits_of(await self._embedded(Wanted(inputs, embed=index_search(index, num_hits), **options)))
-
-    async def _answer(self, wanted: Wanted, report: AnswerReport) -> AsyncGenerator[str, None]:
-        started = time.perf_counter()
-        async with aclosing(once_more(self._models, lambda: self._texts(wanted, report, started))) as texts:
-            async for text in texts:
-                yield text
-
-    async def _texts(self, wanted: Wanted, report: AnswerReport, started: float) -> AsyncGenerator[str, None]:
-        served, encoded = await self._encoded(wanted)
-        report.model = served.model.name
-        report.note_inputs(
-            [one.report() for one in encoded],
-            sum(one.times.encode_s for one in encoded),
-            sum(one.times.codec_s for one in encoded),
+        return hits_of(
+            await self._requests.embedded(Wanted(inputs, embed=index_search(index, num_hits), **options))
         )
-        sizes = [len(one.coded.payload) for one in encoded]
-        sent = Sent()
-        try:
-            async with (
-                aclosing(self._downs(served, wanted, encoded, sent)) as downs,
-                aclosing(texts_of(downs, sizes, report, started)) as texts,
-            ):
-                async for text in texts:
-                    yield text
-        finally:
-            report.note_sent([sent.by_input[index] for index in range(len(encoded))], sent.message_bytes)
-            report.num_resumed = sent.num_resumed
-        report.note_media([await asyncio.to_thread(one.media_bytes) for one in encoded])
-
-    async def _embedded(self, wanted: Wanted) -> pb.Embedded:
-        if len(wanted.inputs) != 1:
-            raise BadInput(f"there are {len(wanted.inputs)} inputs, and one has an embedding; give one")
-        async with aclosing(once_more(self._models, lambda: self._embeddings(wanted))) as embeddings:
-            return await anext(embeddings)
-
-    async def _embeddings(self, wanted: Wanted) -> AsyncGenerator[pb.Embedded, None]:
-        """One."""
-        served, encoded = await self._encoded(wanted)
-        async with aclosing(self._downs(served, wanted, encoded, Sent())) as downs:
-            yield await embedded_of(downs, self._address)
-
-    async def _encoded(self, wanted: Wanted) -> tuple[ServedModel, list[Encoded]]:
-        given = await asyncio.to_thread(wanted.inputs.read)
-        served = await self._models.get(wanted.model, self._cloud())
-        return served, await self._encoder.encode(served, given, wanted.wishes(), self._cloud())
-
-    def _downs(
-        self, served: ServedModel, wanted: Wanted, encoded: Sequence[Encoded], sent: Sent
-    ) -> AsyncGenerator[pb.Down, None]:
-        """Sends the request; what the cloud says of it."""
-        hash_first = wanted.hash_first
-        if hash_first is None and all(one.was_known for one in encoded):
-            hash_first = True  # the cloud was asked about them, too
-        items = [one.coded.item for one in encoded]
-        opening = wanted.opening(secrets.token_hex(8), served.model.name, served.bundle.digest, items)
-        payloads = [one.coded.payload for one in encoded]
-        return self._cloud().ask(opening, payloads, sent, hash_first=hash_first, patience=self._patience)
 
     def _cloud(self) -> CloudLink:
         if self._link is None:

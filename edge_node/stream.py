@@ -80,19 +80,11 @@ class CloudStream:
             ) from None
         except grpc.RpcError as error:
             raise from_rpc_error(error, address) from error
-        if isinstance(first, Corrupt):
+        try:
+            stream.limits = _welcomed(first, address)
+        except CleaveError:
             stream._call.cancel()
-            raise first
-        if first is not grpc.aio.EOF and first.WhichOneof("message") == "failed":
-            stream._call.cancel()
-            raise from_failed(first.failed)
-        if first is grpc.aio.EOF or first.WhichOneof("message") != "welcome":
-            stream._call.cancel()
-            raise MalformedMessage(f"{address} did not answer Hello with Welcome; is it a cleave cloud node?")
-        if not first.welcome.limits.max_chunk_bytes:
-            stream._call.cancel()
-            raise MalformedMessage(f"{address} takes chunks of 0 bytes, so that nothing can be sent to it")
-        stream.limits = first.welcome.limits
+            raise
         stream._num_heard, stream._heard_s = 1, time.monotonic()
         stream._reader = asyncio.create_task(stream._read())
         stream._watcher = asyncio.create_task(stream._watch())
@@ -243,6 +235,20 @@ class CloudStream:
             return
         if isinstance(inbox.put(item), CleaveError):
             self.unsubscribe(request_id)
+
+
+def _welcomed(first: Any, address: str) -> pb.Limits:
+    """The limits in a cloud's first message; raises what it says otherwise."""
+    if isinstance(first, Corrupt):
+        raise first
+    if first is not grpc.aio.EOF and first.WhichOneof("message") == "failed":
+        raise from_failed(first.failed)
+    if first is grpc.aio.EOF or first.WhichOneof("message") != "welcome":
+        raise MalformedMessage(f"{address} did not answer Hello with Welcome; is it a cleave cloud node?")
+    limits: pb.Limits = first.welcome.limits
+    if not limits.max_chunk_bytes:
+        raise MalformedMessage(f"{address} takes chunks of 0 bytes, so that nothing can be sent to it")
+    return limits
 
 
 def closed_here(address: str) -> Cancelled:

@@ -7,11 +7,12 @@ for it. Times are of `time.perf_counter`; no fact holds what a user asked, sent 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 from wire.v1 import inference_pb2 as pb
 
+T = TypeVar("T")
 Fact = str | int | float | bool
 
 
@@ -70,30 +71,42 @@ def traced(tracer: Tracer, name: str) -> Iterator[Trace]:
     trace.end()
 
 
+async def traced_items(
+    tracer: Tracer, name: str, make: Callable[[Trace], AsyncGenerator[T, None]]
+) -> AsyncGenerator[T, None]:
+    """The same around a generator, which is told of its trace; whoever leaves it early ends both."""
+    with traced(tracer, name) as trace:
+        async with contextlib.aclosing(make(trace)) as items:
+            async for item in items:
+                yield item
+
+
 class Milestones:
     """What the cloud's messages say of where a request's time went: the upload, the first token, the rest."""
 
     def __init__(self, trace: Trace, payload_bytes: Sequence[int]) -> None:
         self._trace = trace
         self._missing = dict(enumerate(payload_bytes))
-        self._since_s: float | None = None
+        self._since_s: float | None = None  # when its Open first went up, and then when it last got further
         self._has_text = False
 
-    def hear(self, down: pb.Down, opened_s: float, now_s: float) -> None:
-        """One of them, of a request whose Open first went up at `opened_s`."""
-        self._since_s = opened_s if self._since_s is None else self._since_s
+    def opened(self, now_s: float) -> None:
+        """Its Open goes up, maybe once more."""
+        self._since_s = now_s if self._since_s is None else self._since_s
+
+    def hear(self, down: pb.Down, now_s: float) -> None:
         match down.WhichOneof("message"):
             case "ack" if self._missing.get(down.ack.input_index) == down.ack.received_bytes:
                 del self._missing[down.ack.input_index]
                 if not self._missing:
-                    self._reach("upload", self._since_s, now_s)
+                    self._reach("upload", now_s)
             case "deltas" if not self._has_text:
                 self._has_text = True
-                self._reach("first token", self._since_s, now_s)
+                self._reach("first token", now_s)
             case "done":
-                self._reach("answer", self._since_s, now_s)
-                self._trace.tell(generated_tokens=down.done.generated_tokens)
+                self._reach("answer", now_s)
 
-    def _reach(self, name: str, since_s: float, now_s: float) -> None:
-        self._trace.span(name, since_s, now_s)
+    def _reach(self, name: str, now_s: float) -> None:
+        assert self._since_s is not None, "an answer before the request"
+        self._trace.span(name, self._since_s, now_s)
         self._since_s = now_s

@@ -23,6 +23,7 @@ FIRST_USE = "first use"
 BY_USER = "user"
 
 _MAX_KEY_FILE_BYTES = 64 << 10
+_MAX_LISTED = 8  # names in a sentence
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -86,12 +87,20 @@ class Offered:
     cloud: str  # its address, host:port
     model: str
     digest: str
+    is_named: bool = False  # by the user; otherwise the cloud chose the model
 
 
-def decide(trust: BundleTrust, offered: Offered, known: Sequence[str], signature: bytes | None) -> str:
+def decide(
+    trust: BundleTrust,
+    offered: Offered,
+    known: Sequence[str],
+    signature: bytes | None,
+    known_models: Sequence[str] = (),
+) -> str:
     """Why the bundle is trusted: "first use", "user", "key ID", or as before (""). Raises Denied where it is not.
 
-    `known` are the digests remembered of this cloud and model, `signature` the bytes of manifest.sig, if there are any.
+    `known` are the digests remembered of this cloud and model, `known_models` the models remembered of this cloud,
+    `signature` the bytes of manifest.sig, if there are any.
     """
     digest = offered.digest
     if digest in trust.refused:
@@ -101,15 +110,31 @@ def decide(trust: BundleTrust, offered: Offered, known: Sequence[str], signature
     if trust.keys:
         return f"key {_signer(trust, offered, signature).key_id}"
     if not known:
+        _require_first(offered, known_models)
         return FIRST_USE
     if digest in known:
         return ""
     raise Denied(
         f"{offered.cloud} names another bundle of {offered.model!r} than before: {digest}, and this device knows "
-        f"{', '.join(one[:12] for one in known)}; nothing of it was fetched; if the change is meant, say `cleave trust "
-        f"accept {_quoted(offered.cloud)} {_quoted(offered.model)} {digest}`, or "
-        "give the key that signs such bundles (--bundle-key)"
+        f"{', '.join(one[:12] for one in known)}; nothing of it was fetched; if the change is meant, say "
+        f"{_acceptance(offered)}, or give the key that signs such bundles (--bundle-key)"
     )
+
+
+def _require_first(offered: Offered, known_models: Sequence[str]) -> None:
+    """A first use is of the address, or of a model that the user names: else a new name would undo what is known."""
+    if not known_models or offered.is_named:
+        return
+    raise Denied(
+        f"{offered.cloud} offers {offered.model!r}, of which this device knows no bundle, while it knows "
+        f"{' and '.join(map(repr, known_models[:_MAX_LISTED]))} of this cloud; nothing of it was fetched; name the "
+        f"model that you mean (--model), say {_acceptance(offered)}, or give the key that signs such bundles "
+        "(--bundle-key)"
+    )
+
+
+def _acceptance(offered: Offered) -> str:
+    return f"`cleave trust accept {_quoted(offered.cloud)} {_quoted(offered.model)} {offered.digest}`"
 
 
 def _signer(trust: BundleTrust, offered: Offered, signature: bytes | None) -> PublicKey:

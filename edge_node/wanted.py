@@ -140,20 +140,6 @@ class Wanted:
         codecs = _each("codecs", self.codec, len(self.inputs))
         return [Wish(split, codec) for split, codec in zip(splits, codecs, strict=True)]
 
-    def opening(self, request_id: str, model: str, bundle_digest: str, inputs: Sequence[pb.Input]) -> pb.Open:
-        """The message that asks it of a model, with its inputs as they were coded."""
-        return pb.Open(
-            request_id=request_id,
-            model=model,
-            bundle_digest=bundle_digest,
-            text=self.question,
-            settings=self.settings,
-            deadline_s=self.deadline_s or 0.0,
-            inputs=inputs,
-            priority=self.priority,
-            embed=self.embed,
-        )
-
 
 def make_settings(sampling: Sampling) -> pb.GenerationSettings:
     """Sampling gets a seed, so that the answer can be had again. Raises TypeError for an argument that is none."""

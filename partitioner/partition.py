@@ -130,8 +130,7 @@ def _write(
             for media, prompt in zip(samples, PROMPTS, strict=False)
         ]
     chains = share_between(folder, chains)
-    (folder / _PROBE_PATH).parent.mkdir(parents=True)
-    write_probe(folder / _PROBE_PATH, make_probe(adapter, probed))
+    probe = _write_probe(folder, adapter, probed)
     manifest = Manifest(
         format_version=2,
         model=wishes.name or checkpoint.short_name,
@@ -139,11 +138,7 @@ def _write(
         shape=adapter.shape,
         weights_digest=checkpoint.weights_digest,
         chains=chains,
-        probe=Probe(
-            path=_PROBE_PATH,
-            items=[ProbeItem(one.encoder.modality, one.encoder.shape_id, one.prompt) for one in probed],
-            tolerance=PROBE_TOLERANCE,
-        ),
+        probe=probe,
         files=file_entries(folder),
         made_with={
             package: metadata.version(package) for package in ("cleave", "torch", "transformers", "onnx")
@@ -151,6 +146,13 @@ def _write(
     )
     (folder / MANIFEST_NAME).write_bytes(dump_manifest(manifest))
     return manifest
+
+
+def _write_probe(folder: Path, adapter: Adapter, probed: Sequence[ProbeInput]) -> Probe:
+    (folder / _PROBE_PATH).parent.mkdir(parents=True)
+    write_probe(folder / _PROBE_PATH, make_probe(adapter, probed))
+    items = [ProbeItem(one.encoder.modality, one.encoder.shape_id, one.prompt) for one in probed]
+    return Probe(path=_PROBE_PATH, items=items, tolerance=PROBE_TOLERANCE)
 
 
 def _require_replaceable(out: Path) -> None:

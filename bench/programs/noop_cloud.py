@@ -11,8 +11,9 @@ from pathlib import Path
 from bench.noop import MODEL, NoopRunner
 from cloud_node.config import CloudConfig
 from cloud_node.log_lines import start_logging
+from cloud_node.ready import Ready
 from cloud_node.served import Served
-from cloud_node.server import SWITCH_S, CloudServer, Ready
+from cloud_node.server import SWITCH_S, CloudServer
 from wire.manifest import MANIFEST_NAME, bundle_digest, load_manifest
 
 

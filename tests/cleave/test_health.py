@@ -29,7 +29,7 @@ def test_ready_node_is_ready_and_one_that_drains_is_not_but_lives(
         health(node)
         assert capsys.readouterr().out == "ready\n"
         not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
-        node.call(node.server._health.set(READY_SERVICE, not_serving))
+        node.call(node.server._grpc_health.set(READY_SERVICE, not_serving))
         with pytest.raises(Unavailable, match="not ready"):
             health(node)
         health(node, alive=True)

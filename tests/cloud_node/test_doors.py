@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import socket
-import struct
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from cloud_node.doors import files_for, max_up_bytes
 from cloud_node.served import Served
 from cloud_node.server import CloudServer
 from tests.kit.clouds import FakeRunner, cloud, limits, settle, until
+from tests.kit.garbage import FULL, GARBAGE, PREFACE, SETTINGS
 from tests.kit.memory import peak_bytes_of
 from tests.kit.talking import Talk, channel, opening, talk
 from wire.errors import BadInput
@@ -28,8 +27,6 @@ from wire.limits import MAX_MESSAGE_BYTES
 from wire.v1 import inference_pb2 as pb
 from wire.v1 import inference_pb2_grpc as pb_grpc
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 STREAM = b"/wire.v1.Inference/Stream"
 
 
@@ -39,32 +36,6 @@ async def answers(server: CloudServer, served: Served) -> None:
         await t.welcomed()
         await t.say(open=opening(served, "hello"))
         assert await t.text("r1") == "hello "
-
-
-def frame(kind: int, flags: int, stream_id: int, body: bytes) -> bytes:
-    return struct.pack(">I", len(body))[1:] + struct.pack(">BBI", kind, flags, stream_id) + body
-
-
-GARBAGE: dict[str, bytes] = {
-    "nothing but noise": random.Random(1).randbytes(5000),
-    "HTTP/1": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-    "an endless HTTP/1 header": b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 50_000,
-    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
-    "a frame of 16 MiB": PREFACE + SETTINGS + b"\xff\xff\xff\0\0\0\0\0\1" + bytes(100_000),
-    "frames of no known kind": PREFACE + SETTINGS + frame(99, 255, 7, b"x" * 100) * 1000,
-    "data on a stream that nobody opened": PREFACE + SETTINGS + frame(0, 0, 9, b"x" * 1000) * 50,
-    "headers that are no HPACK": PREFACE + SETTINGS + frame(1, 4, 1, b"\xff" * 2000),
-    "headers without an end": PREFACE
-    + SETTINGS
-    + frame(1, 0, 1, b"\x82") * 1
-    + frame(9, 0, 1, b"\x82" * 100) * 500,
-    "a thousand settings": PREFACE + SETTINGS + frame(4, 0, 0, struct.pack(">HI", 3, 5) * 100) * 1000,
-    "a thousand pings": PREFACE + SETTINGS + frame(6, 0, 0, bytes(8)) * 1000,
-    "windows that overflow": PREFACE + SETTINGS + frame(8, 0, 0, b"\x7f\xff\xff\xff") * 10,
-    "streams opened and reset": PREFACE
-    + SETTINGS
-    + b"".join(frame(1, 4, i, b"\x82\x86") + frame(3, 0, i, bytes(4)) for i in range(1, 2001, 2)),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
@@ -243,29 +214,6 @@ def test_large_metadata_is_refused(served: Served, bundle: Path, size: int) -> N
             await answers(server, served)
 
     settle(run())
-
-
-def field(number: int, body: bytes) -> bytes:
-    """A length-delimited field of protobuf."""
-    head, size = b"", len(body)
-    while size > 127:
-        head, size = head + bytes([size & 127 | 128]), size >> 7
-    return bytes([number << 3 | 2]) + head + bytes([size]) + body
-
-
-def _full(nest: Callable[[bytes], bytes], empty: bytes) -> bytes:
-    """An Up of the largest size that is taken, full of empty fields."""
-    return field(2, nest(empty * ((max_up_bytes(limits()) - 64) // len(empty))))
-
-
-FULL: dict[str, Callable[[], bytes]] = {
-    "inputs": lambda: _full(lambda body: body, b"\x42\0"),
-    "tensors": lambda: _full(lambda body: field(8, body), b"\x5a\0"),
-    "dims": lambda: _full(lambda body: field(8, field(11, field(3, body))), b"\1"),
-    "stop strings": lambda: _full(lambda body: field(6, body), b"\x4a\0"),
-    "conversation": lambda: _full(lambda body: field(5, body), b"\x0a\0"),
-    "unknown": lambda: _full(lambda body: body, b"\xf8\x07\1"),
-}
 
 
 @pytest.mark.slow

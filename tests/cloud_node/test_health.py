@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
+import socket
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -10,12 +14,14 @@ from pathlib import Path
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from cloud_node import metrics_endpoint
 from cloud_node.config import CloudConfig
 from cloud_node.health import Health, Stage
 from cloud_node.metrics_endpoint import MetricsEndpoint
 from cloud_node.outside import Outside
+from cloud_node.ready import Ready
 from cloud_node.served import Served
-from cloud_node.server import SERVICE_NAME, CloudServer, Ready
+from cloud_node.server import SERVICE_NAME, CloudServer
 from tests.cloud_node.test_metrics import samples
 from tests.kit.clouds import FakeRunner, cloud, settle, until
 from tests.kit.talking import channel, opening, talk
@@ -74,6 +80,52 @@ def test_endpoint_that_listens_before_the_models_are_loaded_says_alive_and_not_r
             await asyncio.to_thread(get, endpoint.address, "/healthz")
 
     settle(run())
+
+
+def _is_cut(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1 << 16) == b""
+    except OSError:
+        return True
+
+
+def test_request_that_comes_byte_by_byte_is_cut_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_endpoint, "TIMEOUT_S", 0.3)
+    endpoint = MetricsEndpoint("127.0.0.1:0", Health())
+    host, _, port = endpoint.address.rpartition(":")
+    with contextlib.closing(endpoint), socket.create_connection((host, int(port))) as slow:
+        slow.settimeout(0.05)
+        started_s = time.monotonic()
+        cut = False
+        while not cut and time.monotonic() < started_s + 5:
+            try:
+                slow.send(b"x")  # each within the socket's own timeout, and the request is never whole
+                cut = slow.recv(1) == b""
+            except TimeoutError:
+                continue
+            except OSError:
+                cut = True
+        assert cut
+
+
+def test_connections_beyond_the_bound_are_not_heard_and_those_after_them_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(metrics_endpoint, "MAX_CONNECTIONS", 2)
+    endpoint = MetricsEndpoint("127.0.0.1:0", Health())
+    host, _, port = endpoint.address.rpartition(":")
+    with contextlib.closing(endpoint), contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(2)]
+        with socket.create_connection((host, int(port)), 5) as third:
+            assert _is_cut(third)
+        for connection in silent:
+            connection.close()
+        deadline_s = time.monotonic() + 5
+        status = 0
+        while status != 503 and time.monotonic() < deadline_s:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                status, _ = get(endpoint.address, "/readyz")
+        assert status == 503
 
 
 def test_draining_cloud_is_alive_and_not_ready_before_any_edge_is_sent_away(

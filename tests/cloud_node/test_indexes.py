@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,8 @@ from numpy.typing import NDArray
 
 from cloud_node import indexes as indexes_module
 from cloud_node.indexes import DiskIndexes
-from cloud_node.tenants import Tenant
-from wire.errors import BadInput, Corrupt, IncompatibleBundle, TooLarge
+from cloud_node.tenants import Tenant, TenantLimits
+from wire.errors import BadInput, Corrupt, IncompatibleBundle, LimitReached, TooLarge
 
 DIGEST, OTHER = "ab" * 32, "cd" * 32
 
@@ -191,17 +193,62 @@ def test_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_bounds_are_checked_before_anything_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = DiskIndexes(tmp_path / "small", [DIGEST], max_items=5)
     made.add("photos", DIGEST, names(3), vectors(3))
-    with pytest.raises(TooLarge, match="full: 5 items"):
+    with pytest.raises(TooLarge, match="no room for 3 more items"):
         made.add("others", DIGEST, names(3), vectors(3))
     with pytest.raises(BadInput, match="of vectors of 16 numbers, and these have 8"):
         made.add("photos", DIGEST, ["wrong"], vectors(1, dim=8))
     with pytest.raises(TooLarge, match="16,385 numbers"):
         made.add("wide", DIGEST, ["wide"], np.zeros((1, 16_385), np.float32))
     monkeypatch.setattr(indexes_module, "MAX_INDEXES", 1)
-    with pytest.raises(TooLarge, match="all that this cloud keeps"):
+    with pytest.raises(TooLarge, match="no room for another index"):
         made.add("one more", DIGEST, ["a"], vectors(1))
     assert made.search("photos", DIGEST, vectors(1)[0], 10).num_items == 3
     assert len(list((tmp_path / "small").glob("*.items"))) == 1
+    made.close()
+
+
+def test_item_is_replaced_in_indexes_that_are_full(tmp_path: Path) -> None:
+    acme = Tenant("acme", limits=TenantLimits(index_items=3))
+    made = DiskIndexes(tmp_path, [DIGEST], max_items=3)
+    made.add("photos", DIGEST, names(3), vectors(3), acme)
+    assert made.add("photos", DIGEST, names(3), vectors(3, seed=1), acme) == 3
+    with pytest.raises(LimitReached, match="may keep 3"):
+        made.add("photos", DIGEST, names(2, start=2), vectors(2), acme)
+    with pytest.raises(TooLarge, match="no room for 1 more items"):
+        made.add("photos", DIGEST, ["another's"], vectors(1), Tenant("other"))
+    made.close()
+
+
+def test_items_that_are_added_at_once_are_counted_before_they_are_kept(tmp_path: Path) -> None:
+    acme = Tenant("acme", limits=TenantLimits(index_items=3))
+    made = DiskIndexes(tmp_path, [DIGEST])
+    made.add("photos", DIGEST, ["first"], vectors(1), acme)
+    (kept,) = made._open.values()
+    with ThreadPoolExecutor(1) as pool:
+        with kept._lock:  # the first of two is on its way to the disk
+            slow = pool.submit(made.add, "photos", DIGEST, names(2), vectors(2), acme)
+            while not made._coming["acme"]:
+                pass
+            with pytest.raises(LimitReached, match="keeps 3 items"):
+                made.add("others", DIGEST, ["late"], vectors(1), acme)
+        assert slow.result(20) == 3
+    assert not made._coming
+    made.close()
+
+
+def test_one_tenant_cannot_use_up_the_indexes_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexes_module, "MAX_INDEXES_OF_TENANT", 2)
+    monkeypatch.setattr(indexes_module, "MAX_INDEXES", 3)
+    made = DiskIndexes(tmp_path, [DIGEST])
+    for index in ("one", "two"):
+        made.add(index, DIGEST, ["a"], vectors(1), Tenant("acme"))
+    with pytest.raises(LimitReached, match="acme has 2 indexes, and may have 2"):
+        made.add("three", DIGEST, ["a"], vectors(1), Tenant("acme"))
+    assert made.add("two", DIGEST, ["b"], vectors(1), Tenant("acme")) == 2
+    assert made.add("one", DIGEST, ["a"], vectors(1), Tenant("other")) == 1
+    with pytest.raises(TooLarge) as raised:
+        made.add("more", DIGEST, ["a"], vectors(1), Tenant("third"))
+    assert not re.search(r"\d", str(raised.value))
     made.close()
 
 

@@ -49,7 +49,7 @@ class SlowStore(MemoryStore):
 
 def slowed(server: CloudServer, what: str) -> SlowStore:
     store = SlowStore(what)
-    server._cache._store = store
+    server._parts.cache._store = store
     return store
 
 

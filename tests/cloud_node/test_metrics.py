@@ -14,7 +14,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cloud_node.callers import Callers
-from cloud_node.config import CloudConfig
 from cloud_node.metrics import Build, Metrics
 from cloud_node.quotas import Quotas
 from cloud_node.sequence import StepTimes
@@ -25,7 +24,7 @@ from cloud_node.watched import Watch
 from edge_node.link import CloudLink
 from tests.kit.clouds import FakeRunner, cloud, num_left, settle, until
 from tests.kit.talking import opening, talk
-from wire.errors import BadInput, LimitReached
+from wire.errors import LimitReached
 from wire.v1 import inference_pb2 as pb
 
 _DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -225,30 +224,6 @@ def test_call_and_http_give_the_same_and_end_with_the_server(served: Served, bun
 def _get(url: str) -> str:
     with urllib.request.urlopen(url, timeout=10) as reply:
         return str(reply.read().decode())
-
-
-def test_http_is_off_unless_asked_for(served: Served, bundle: Path) -> None:
-    async def run() -> None:
-        async with cloud(served, bundle, FakeRunner()) as server:
-            assert server.metrics_address == ""
-
-    settle(run())
-
-
-def test_taken_metrics_address_is_one_sentence(served: Served, bundle: Path) -> None:
-    async def run() -> None:
-        async with cloud(served, bundle, FakeRunner(), metrics_listen="127.0.0.1:0") as server:
-            with pytest.raises(BadInput, match=r"^cannot serve metrics on .*; is the address taken"):
-                async with cloud(served, bundle, FakeRunner(), metrics_listen=server.metrics_address):
-                    pass
-
-    settle(run())
-
-
-@pytest.mark.parametrize("address", ["9100", ":9100", "localhost:", "localhost:65536", "localhost:http"])
-def test_metrics_address_must_have_host_and_port(bundle: Path, address: str) -> None:
-    with pytest.raises(BadInput, match="is no address to listen on"):
-        CloudConfig(metrics_listen=address)
 
 
 def test_open_streams_and_requests_are_seen(served: Served, bundle: Path) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from cloud_node.ready import Ready
 from cloud_node.rollout import Rollout, RolloutConfig, is_told_of_next, parse_share, parse_shares
 from cloud_node.served import Served
-from cloud_node.server import Ready
 from cloud_node.versions import check_versions, labels_of
 from tests.kit.clouds import FakeRunner, cloud_of, settle
 from tests.kit.talking import channel, opening, talk
@@ -87,18 +87,24 @@ def test_file_is_read_again_when_it_changes_and_nonsense_changes_nothing(
     file = tmp_path / "rollout"
     file.write_text("10%")
     rollout = Rollout(RolloutConfig(file=file))
+    (watched,) = rollout.watched
     assert rollout.share_of("tiny") == 0.1
     file.write_text("tiny 100%")
+    assert watched.refresh()
     assert (rollout.share_of("tiny"), rollout.share_of("other")) == (1.0, 0.0)
     with caplog.at_level(logging.ERROR):
         file.write_text("tiny everybody")
+        assert not watched.refresh()
+        assert not watched.refresh()
         assert rollout.share_of("tiny") == rollout.share_of("tiny") == 1.0
         file.unlink()
+        assert not watched.refresh()
         assert rollout.share_of("tiny") == rollout.share_of("tiny") == 1.0
         assert len([one for one in caplog.records if one.levelno == logging.ERROR]) == 2
     replacement = tmp_path / "new"
     replacement.write_text("tiny 0%")
     replacement.replace(file)
+    assert watched.refresh()
     assert rollout.share_of("tiny") == 0.0
 
 

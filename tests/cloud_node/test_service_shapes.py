@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from cloud_node.server import Ready
+from cloud_node.ready import Ready
 from cloud_node.serving import serve
 from edge_node.preprocess import preprocess
 from partitioner.partition import partition

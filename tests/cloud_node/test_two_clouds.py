@@ -67,7 +67,7 @@ def pair(served: Served, bundle: Path, redis: RedisServer) -> Pair:
 
 async def written(node: Node) -> None:
     """Another cloud finds what this one has kept."""
-    store: Any = node.server._store
+    store: Any = node.server._parts.store
     await until(lambda: not flights_of(node.server)._keeping)
     await store.flush()
 

@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 import typer
-from prometheus_client.parser import text_string_to_metric_families
 
 from cleave.cli import app
 from cleave.health import READY_SERVICE
 from cloud_node.config import CloudConfig
-from cloud_node.metrics import Metrics
 from tests.kit.deployed import (
     COMPOSE_FILES,
     DEPLOY,
@@ -28,12 +26,6 @@ from tests.kit.deployed import (
 )
 from wire.limits import Limits
 
-SUFFIXES = {
-    "counter": ("_total",),
-    "gauge": ("",),
-    "info": ("_info",),
-    "histogram": ("_bucket", "_sum", "_count"),
-}
 # Those that Prometheus adds when it scrapes, and a histogram's own.
 SCRAPED = {"instance", "job", "namespace", "pod", "le"}
 COMMANDS = pytest.mark.parametrize(
@@ -41,17 +33,18 @@ COMMANDS = pytest.mark.parametrize(
 )
 
 
+def documented() -> Iterator[tuple[str, str, set[str]]]:
+    """Name, type and labels of every metric in docs/metrics.md, which tests/cloud_node/test_metrics.py holds so."""
+    text = (DEPLOY.parent / "docs" / "metrics.md").read_text()
+    for name, kind, labels in re.findall(
+        r"^\| `(cleave_\w+)` \| (\w+) \|[^|]*\|([^|]*)\|", text, re.MULTILINE
+    ):
+        yield name, kind, set(re.findall(r"`(\w+)`", labels))
+
+
 def known_names() -> set[str]:
-    families = text_string_to_metric_families(Metrics().exposition())
-    return {family.name + suffix for family in families for suffix in SUFFIXES[family.type]}
-
-
-def documented_labels() -> dict[str, set[str]]:
-    """By name, of docs/metrics.md, which another test holds against the code."""
-    rows = re.findall(
-        r"^\| `(cleave_\w+)` \|[^|]*\|[^|]*\|([^|]*)\|", (DEPLOY.parent / "docs/metrics.md").read_text(), re.M
-    )
-    return {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    suffixes = {"histogram": ("_bucket", "_sum", "_count")}
+    return {name + suffix for name, kind, _ in documented() for suffix in suffixes.get(kind, ("",))}
 
 
 @pytest.mark.parametrize(("where", "query"), queries(), ids=lambda value: str(value)[:40])
@@ -59,7 +52,7 @@ def test_every_metric_and_label_that_is_asked_for_exists(where: str, query: str)
     names = set(re.findall(r"\bcleave_\w+", query))
     assert names or "up{" in query, where
     assert names <= known_names(), where
-    labels = documented_labels()
+    labels = {name: labels for name, _, labels in documented()}
     for name, selector in re.findall(r"\b(cleave_\w+)\{([^}]*)\}", query):
         base = re.sub(r"_(bucket|sum|count)$", "", name)
         assert set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector)) <= labels[base] | SCRAPED, where

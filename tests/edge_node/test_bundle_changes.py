@@ -12,8 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cleave import BundleTrust, EdgeNode
+from cloud_node.ready import Ready
 from cloud_node.rollout import RolloutConfig
-from cloud_node.server import Ready
 from edge_node import models as models_module
 from edge_node.bundle_store import BundleStore
 from edge_node.models import Models
@@ -46,9 +46,14 @@ class Rolling:
     file: Path
 
     def roll(self, share: str) -> None:
+        """The cloud looks every second whether the file changed; here at once."""
+        (watched,) = self.node.server._parts.rollout.watched
+        before = watched.value
         new = self.file.with_suffix(".new")
         new.write_text(share)
         new.replace(self.file)
+        watched.refresh()
+        self.node.call(until(lambda: watched.value is not before))
 
     @property
     def num_ran(self) -> list[int]:

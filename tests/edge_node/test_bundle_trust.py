@@ -7,19 +7,21 @@ import logging
 import shutil
 from collections.abc import AsyncGenerator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cleave import BundleTrust, EdgeNode
+from cloud_node.ready import Ready
 from edge_node.bundle_check import BundleCheck
 from edge_node.known_bundles import KnownBundles
 from edge_node.trust import Offered
 from tests.kit.bundle_copies import digest_of, rewritten, signed, trust_in
-from tests.kit.clouds import CloudThread, FakeRunner, cloud_thread, served_from, settle
+from tests.kit.clouds import CloudThread, FakeRunner, cloud_thread, cloud_thread_of, served_from, settle
 from tests.kit.pictures import textured
-from wire.errors import BadInput, Denied
+from wire.errors import BadInput, Denied, MalformedMessage
 from wire.signature import MAX_SIGNATURE_BYTES, SIGNATURE_NAME
 from wire.v1 import inference_pb2 as pb
 
@@ -31,9 +33,18 @@ def cloud_with(bundle: Path, address: str = "127.0.0.1:0") -> AbstractContextMan
     return cloud_thread(served_from(bundle), bundle, FakeRunner(), listen=address)
 
 
-def asked(address: str, kept: Path, trust: BundleTrust | None = None) -> str:
+def asked(address: str, kept: Path, trust: BundleTrust | None = None, model: str | None = None) -> str:
     with EdgeNode(address, bundles=kept, trust=trust) as edge:
-        return edge.ask("hi", PICTURE, split=2).text()
+        return edge.ask("hi", PICTURE, split=2, model=model).text()
+
+
+def cloud_of_names(address: str, **bundles: Path) -> AbstractContextManager[CloudThread]:
+    """A cloud that serves these bundles under these names, in this order."""
+    models = [
+        Ready(replace(served_from(bundle), name=name), FakeRunner(), bundle)
+        for name, bundle in bundles.items()
+    ]
+    return cloud_thread_of(models, listen=address)
 
 
 def met(tmp_path: Path, old: Path, trust: BundleTrust | None = None) -> tuple[str, Path]:
@@ -61,6 +72,26 @@ def test_first_bundle_is_remembered_and_another_is_denied_before_anything_of_it_
         assert asked(address, kept) == "hi "  # what was accepted once is known
     with cloud_with(tiny_bundle, address):
         assert asked(address, kept) == "hi "  # and so is what was there before
+
+
+def test_cloud_that_renames_its_model_gets_no_second_first_use(tmp_path: Path, tiny_bundle: Path) -> None:
+    other = rewritten(tiny_bundle, tmp_path / "other")
+    address, kept = met(tmp_path, tiny_bundle)
+    with cloud_of_names(address, renamed=other):
+        with pytest.raises(Denied, match=f"cleave trust accept {address} renamed {digest_of(other)}"):
+            asked(address, kept)
+        assert not (kept / digest_of(other)).exists()
+        assert asked(address, kept, model="renamed") == "hi "
+
+
+def test_model_that_is_known_is_asked_where_none_is_named_whatever_else_the_cloud_lists_first(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    other = rewritten(tiny_bundle, tmp_path / "other")
+    address, kept = met(tmp_path, tiny_bundle)
+    with cloud_of_names(address, first=other, tiny=tiny_bundle):
+        assert asked(address, kept) == "hi "
+    assert [known.model for known in KnownBundles(kept).read()] == ["tiny"]
 
 
 def test_other_models_and_other_clouds_have_firsts_of_their_own(tmp_path: Path, tiny_bundle: Path) -> None:
@@ -175,6 +206,27 @@ def test_signature_without_end_is_denied_at_its_bound(tmp_path: Path) -> None:
     with pytest.raises(Denied, match="at most"):
         settle(check.require(Offered("c:1", "tiny", "ab" * 32), endless))
     assert received <= MAX_SIGNATURE_BYTES
+
+
+def test_signature_of_empty_parts_without_end_is_denied(tmp_path: Path) -> None:
+    async def endless(digest: str, path: str, offset: int) -> AsyncGenerator[pb.BundlePart, None]:
+        for _ in range(10_000):
+            yield pb.BundlePart(path=path)
+
+    check = BundleCheck(tmp_path, trust_in(OURS))
+    with pytest.raises(Denied, match="and 0 bytes after 0"):
+        settle(check.require(Offered("c:1", "tiny", "ab" * 32), endless))
+
+
+def test_name_that_moves_the_cursor_is_refused_in_one_printable_sentence(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    with (
+        cloud_of_names("127.0.0.1:0", **{"tiny\x1b[2J\nERROR": tiny_bundle}) as node,
+        pytest.raises(MalformedMessage, match="printable") as raised,
+    ):
+        asked(node.address, tmp_path / "kept")
+    assert str(raised.value).isprintable()
 
 
 def test_of_two_that_meet_different_first_bundles_at_once_one_is_denied(tmp_path: Path) -> None:

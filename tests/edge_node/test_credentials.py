@@ -15,11 +15,12 @@ import pytest
 from cryptography import x509
 
 from cleave import EdgeNode
+from cloud_node import entrance
 from cloud_node.identity import Identity
 from cloud_node.served import Served
 from edge_node.credentials import Credentials
 from tests.kit.certificates import Authority
-from tests.kit.clouds import CloudThread, FakeRunner, cloud_thread
+from tests.kit.clouds import CloudThread, FakeRunner, cloud_thread, until
 from tests.kit.pictures import written
 from tests.kit.tenants import TokenFile
 from wire.errors import BadInput, CleaveError, Denied, Unavailable
@@ -66,6 +67,31 @@ def test_every_call_carries_the_token_over_tls(
     with EdgeNode(guarded.address, credentials=credentials, bundles=tmp_path / "bundles") as edge:
         assert edge.ask("who asks", image=picture).text().split() == ["who", "asks"]
         assert "cleave_streams_open 1.0" in edge.metrics()
+
+
+def test_a_certificate_is_looked_at_again_after_a_while_and_an_answer_goes_on_through_that(
+    served: Served, tiny_bundle: Path, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entrance, "CONNECTION_AGE_S", 0.3)
+    monkeypatch.setattr(entrance, "CONNECTION_GRACE_S", 0.1)
+    own, device = authority.pair("cloud"), authority.pair("acme")
+    identity = Identity(tls_cert=own.cert, tls_key=own.key, client_ca=authority.cert)
+    credentials = Credentials(ca=authority.cert, cert=device.cert, key=device.key)
+    picture, runner = written(tmp_path / "p.png", 64, 48, seed=1), FakeRunner()
+    with (
+        cloud_thread(served, tiny_bundle, runner, identity=identity) as node,
+        EdgeNode(node.address, credentials=credentials, bundles=tmp_path / "bundles") as edge,
+    ):
+        answer = edge.ask("one hold two", image=picture)
+        texts = iter(answer)
+        beginning = next(texts)
+        streams = node.server._service._streams
+        first = set(streams)
+        node.call(until(lambda: not first & streams))
+        runner.release.set()
+        assert beginning + "".join(texts) == "one hold two "
+        assert answer.report.num_resumed >= 1
+        assert runner.ran == ["one hold two"]
 
 
 def test_a_token_file_is_read_at_each_call(

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -16,12 +16,25 @@ import pytest
 from PIL import Image
 
 from edge_node.answer import texts_of
+from edge_node.bundle_check import _fetched
+from edge_node.bundle_store import BundleStore
 from edge_node.inbox import Inbox
 from edge_node.link import CloudLink, Sent
+from edge_node.models import Models
+from edge_node.patience import Patience, Tries
 from edge_node.preprocess import preprocess
 from edge_node.report import AnswerReport
 from tests.kit.clouds import limits, settle
-from wire.errors import BadInput, CleaveError, Internal, MalformedMessage, TooLarge, from_failed
+from wire.errors import (
+    BadInput,
+    CleaveError,
+    Denied,
+    Internal,
+    MalformedMessage,
+    TooLarge,
+    Unavailable,
+    from_failed,
+)
 from wire.limits import MAX_ANSWER_CHARS, MAX_UNREAD_BYTES
 from wire.preprocessing import (
     CenterCrop,
@@ -188,6 +201,41 @@ def test_sentence_that_moves_the_cursor_is_shown_on_one_line() -> None:
     assert str(error).isprintable()
     assert str(error).startswith("done [2J ]0;title error: none xxx")
     assert len(str(error)) <= 2000
+
+
+@pytest.mark.parametrize("told_s", [0.0, 1e-9])
+def test_cloud_that_wants_to_be_asked_again_at_once_is_not_asked_in_a_loop(told_s: float) -> None:
+    tries = Tries(Patience(), None)
+    waits = [
+        tries.wait_s(Unavailable("again", retry_after_s=told_s), float(now_s), 0.0, is_lost=False)
+        for now_s in range(6)
+    ]
+    assert waits == sorted(waits)
+    assert waits[0] > 0.01
+    assert waits[-1] >= 1.0
+
+
+@pytest.mark.parametrize("name", ["", "x" * 257, "tiny\x1b[2J", "tiny\nerror: none", "tiny\u202e"])
+def test_model_whose_name_is_more_than_a_name_is_refused(tmp_path: Path, name: str) -> None:
+    class Cloud:
+        address, fetch = "host:1", None
+
+        async def describe(self) -> pb.DescribeReply:
+            return pb.DescribeReply(models=[pb.Model(name=name)])
+
+    models = Models(BundleStore(tmp_path))
+    with pytest.raises(MalformedMessage, match="printable characters") as refused:
+        settle(models.get(None, cast(CloudLink, Cloud())))
+    assert str(refused.value).isprintable()
+
+
+def test_signature_that_never_ends_is_refused(tmp_path: Path) -> None:
+    async def empty(digest: str, path: str, offset: int) -> AsyncGenerator[pb.BundlePart, None]:
+        while True:
+            yield pb.BundlePart(path=path)
+
+    with pytest.raises(Denied, match="signature"):
+        settle(_fetched("ab" * 32, empty))
 
 
 PICTURE = Image.new("RGB", (300, 200))

@@ -58,8 +58,10 @@ def test_milestones_follow_one_another(
 ) -> None:
     told = Told()
     milestones = Milestones(told, [10, 20])
+    milestones.opened(1.0)
+    milestones.opened(1.5)  # sent again, on another stream
     for i, down in enumerate(downs):
-        milestones.hear(down, 1.0, 2.0 + i)
+        milestones.hear(down, 2.0 + i)
     assert told.spans == expected
 
 

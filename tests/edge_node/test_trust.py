@@ -56,6 +56,18 @@ def test_command_in_the_sentence_is_safe_to_copy_whatever_the_model_is_called() 
     assert "\x1b" not in str(raised.value)
 
 
+def test_new_name_at_an_address_that_is_known_is_no_first_use_unless_the_user_says_it() -> None:
+    with pytest.raises(
+        Denied, match="offers 'tiny', of which this device knows no bundle, while it knows 'usual'"
+    ) as raised:
+        decide(BundleTrust(), OFFERED, [], None, ["usual"])
+    assert f"`cleave trust accept 127.0.0.1:50051 tiny {NEW}`" in str(raised.value)
+    named = Offered(OFFERED.cloud, OFFERED.model, NEW, is_named=True)
+    assert decide(BundleTrust(), named, [], None, ["usual"]) == "first use"
+    assert decide(BundleTrust.of(accepted=[NEW]), OFFERED, [], None, ["usual"]) == "user"
+    assert decide(trust_in(OURS), OFFERED, [], signature(OURS), ["usual"]).startswith("key ")
+
+
 def test_signature_does_not_count_where_no_key_is_given() -> None:
     with pytest.raises(Denied):
         decide(BundleTrust(), OFFERED, [OLD], signature(OURS))

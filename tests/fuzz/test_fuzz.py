@@ -18,7 +18,7 @@ from tests.wire.test_hostile import peak_bytes
 from wire.errors import MalformedMessage
 
 # Of all targets together. `make fuzz` goes on for as long as one likes.
-SECONDS = 17.0
+SECONDS = 12.0
 
 
 def inputs_of(name: str) -> list[bytes]:

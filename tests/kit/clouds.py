@@ -19,10 +19,11 @@ from cloud_node.engine import Engine
 from cloud_node.flights import Flights
 from cloud_node.inputs import RequestInput
 from cloud_node.outside import Outside
+from cloud_node.ready import Ready
 from cloud_node.request import Request
 from cloud_node.sequence import Embeddings, Sequence, TextDelta
 from cloud_node.served import Served
-from cloud_node.server import CloudServer, Ready
+from cloud_node.server import CloudServer
 from cloud_node.settings import Settings
 from wire.errors import CleaveError
 from wire.limits import Limits
@@ -240,19 +241,19 @@ class CloudThread:
 
 def num_left(server: CloudServer) -> int:
     """Requests that anything in the cloud still holds."""
-    engines = server._engines.values()
+    engines = server._parts.engines.values()
     requests = server._service.requests
     return sum(engine.num_waiting + engine.num_running for engine in engines) + requests.num_open
 
 
 def engine_of(server: CloudServer) -> Engine:
     """The only one's."""
-    (engine,) = server._engines.values()
+    (engine,) = server._parts.engines.values()
     return engine
 
 
 def flights_of(server: CloudServer) -> Flights:
-    (flights,) = server._flights.values()
+    (flights,) = server._parts.flights.values()
     return flights
 
 

@@ -77,7 +77,7 @@ class Hostile:
 
     def _spoil(self, message: Any) -> None:
         field = self._random.choice(message.DESCRIPTOR.fields)
-        with contextlib.suppress(ValueError, TypeError, AttributeError):
+        with contextlib.suppress(ValueError, TypeError, AttributeError, OverflowError):
             if field.message_type is not None:
                 getattr(message, field.name).Clear() if not field.is_repeated else getattr(
                     message, field.name
