@@ -177,7 +177,7 @@ class Asking:
         if kind == "ack" and down.ack.input_index < len(self._acknowledged):
             self._note_received(down.ack.input_index, down.ack.received_bytes)
         if kind == "done":
-            self._replay.end()
+            self._replay.end(down.done.generated_tokens)
         return down
 
     def _note_received(self, index: int, said_bytes: int) -> None:

@@ -52,8 +52,13 @@ class Replay:
             request_id=delta.request_id, text=text, token_index=first, num_tokens=self.num_tokens - first
         )
 
-    def end(self) -> None:
-        """The cloud says that it is done; raises Internal where it has said less than before."""
+    def end(self, num_tokens: int) -> None:
+        """The cloud says that it is done, after so many tokens.
+
+        Raises Corrupt where some of them never came, and Internal where it has said less than before.
+        """
+        if num_tokens > self._next_token:
+            raise Corrupt(f"the answer has {num_tokens} tokens, and {self._next_token} came; ask again")
         # An answer that is resumed at its very end has no delta left.
         if self._next_char != len(self._text) or self._next_token != self.num_tokens:
             raise _different()

@@ -47,7 +47,7 @@ def test_resumed_at_any_place_any_number_of_times_gives_each_token_once(
         got += heard(replay, parts[: data.draw(st.integers(0, len(parts)))])
         replay.resume()
     got += heard(replay, deltas(regrouped(pieces, data.draw(st.integers(1, 4)))))
-    replay.end()
+    replay.end(sum(num for _, num in pieces))
     assert "".join(one.text for one in got) == "".join(text for text, _ in pieces)
     assert sum(one.num_tokens for one in got) == sum(num for _, num in pieces)
     assert [one.token_index for one in got] == [
@@ -69,7 +69,7 @@ def test_resumed_answer_that_ends_before_where_it_was_is_an_error() -> None:
     replay.resume()
     heard(replay, deltas([("one ", 1)]))
     with pytest.raises(Internal, match="differs"):
-        replay.end()
+        replay.end(1)
 
 
 @pytest.mark.parametrize("index", [0, 2, 5])
@@ -84,4 +84,11 @@ def test_answer_resumed_at_its_very_end_needs_no_delta() -> None:
     replay = Replay()
     heard(replay, deltas([("one ", 1)]))
     replay.resume()
-    replay.end()
+    replay.end(1)
+
+
+def test_answer_of_which_the_last_tokens_never_came_is_not_whole() -> None:
+    replay = Replay()
+    heard(replay, deltas([("one ", 1), ("two ", 1)]))
+    with pytest.raises(Corrupt, match="has 3 tokens, and 2 came"):
+        replay.end(3)

@@ -158,19 +158,22 @@ class FakePrompt:
 
 
 class FakeText:
-    """A word and a space per token."""
+    """A word and a space per token; as in every answer, the last delta counts the token without a word, too."""
 
     is_stopped = False
 
     def __init__(self, words: list[str]) -> None:
         self._words = words
+        self._num_untold = 0
 
     def push(self, token_id: int) -> TextDelta | None:
-        is_word = 0 <= token_id < len(self._words)
-        return TextDelta(f"{self._words[token_id]} ", token_id, 1) if is_word else None
+        if 0 <= token_id < len(self._words):
+            return TextDelta(f"{self._words[token_id]} ", token_id, 1)
+        self._num_untold += token_id != NOTHING
+        return None
 
     def end(self) -> TextDelta | None:
-        return None
+        return TextDelta("", len(self._words), self._num_untold) if self._num_untold else None
 
 
 def served_from(folder: Path, refused: dict[int, str] | None = None) -> Served:
