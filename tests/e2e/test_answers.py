@@ -139,7 +139,7 @@ def test_json_is_one_object_with_the_documented_fields(cloud: str, cache: Path, 
         "ok": bool, "image": str, "question": str, "text": str, "model": str, "split_point": int,
         "split_label": str, "codec": str, "feature_bytes": int, "uploaded_bytes": int, "sent_bytes": int,
         "jpeg_bytes": int, "cache": str, "finish_reason": str, "prompt_tokens": int,
-        "generated_tokens": int, "ms": dict, "inputs": list,
+        "generated_tokens": int, "num_resumed": int, "ms": dict, "inputs": list,
     }  # fmt: skip
     assert {name: type(value) for name, value in answer.items()} == fields
     assert (answer["ok"], answer["question"], answer["image"]) == (True, QUESTION, str(pictures[0]))
