@@ -57,6 +57,7 @@ class Connection:
         with edge_tracer(self.otlp) as tracer:
             yield {
                 "connect_timeout_s": self.timeout_s,
+                "reconnect_s": self.timeout_s,
                 "credentials": self.credentials,
                 "trust": self.trust,
                 "tracer": tracer,

@@ -16,7 +16,12 @@ Cloud = Annotated[
     str, typer.Option("--cloud", envvar="CLEAVE_CLOUD", help="The cloud node's address, host:port.")
 ]
 Timeout = Annotated[
-    float, typer.Option("--timeout", min=0.1, help="Seconds to wait until the cloud can be reached.")
+    float,
+    typer.Option(
+        "--timeout",
+        min=0.1,
+        help="Seconds to wait until the cloud can be reached, at first and when the connection is lost.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 

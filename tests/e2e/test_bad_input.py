@@ -145,7 +145,10 @@ def test_cloud_that_goes_in_mid_answer_is_one_clear_error(
 ) -> None:
     with contextlib.ExitStack() as stack:
         node = stack.enter_context(cloud_thread(served_from(tiny_bundle), tiny_bundle, FakeRunner()))
-        command = ("ask", "hold for ever", "--cloud", node.address, "--image", files / "good.png")
+        command = (
+            *("ask", "hold for ever", "--cloud", node.address, "--timeout", "1"),
+            *("--image", files / "good.png"),
+        )
         process = stack.enter_context(started(*command, cache=cache))
         assert process.stdout is not None
         assert process.stdout.read(len("hold ")) == "hold "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def test_edges_of_both_bundles_get_the_whole_models_answer_at_the_same_time(
         ):
             work(first, "warm")  # it holds the first bundle from now on
             file.write_text("m 100%")
+            until_told(second, digest_of(other))
             threads = [
                 threading.Thread(target=work, args=(edge, digest_of(bundle)))
                 for edge, bundle in ((first, tiny_bundle), (second, other))
@@ -65,11 +67,18 @@ def test_edges_of_both_bundles_get_the_whole_models_answer_at_the_same_time(
     assert f"also served: {digest_of(tiny_bundle)[:12]}" in described
 
 
+def until_told(edge: EdgeNode, digest: str) -> None:
+    """The cloud looks at its file once a second."""
+    ends_s = time.monotonic() + LIMIT_S
+    while edge.describe().models[0].bundle_digest != digest:
+        assert time.monotonic() < ends_s
+
+
 def test_weights_that_two_bundles_share_are_loaded_once(
     tiny_checkpoint: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served: list[Source] = []
-    monkeypatch.setattr(serving_module, "run", lambda config, sources, tell: served.extend(sources))
+    monkeypatch.setattr(serving_module, "run", lambda config, sources, *_: served.extend(sources))
     bundles = [tiny_bundle, rewritten(tiny_bundle, tmp_path / "other")]
     settings: dict[str, Any] = {"listen": "127.0.0.1:0", "rollout": 0.5}
     serve_cloud([str(tiny_checkpoint)] * 2, bundles, ["m", "m"], **settings)
