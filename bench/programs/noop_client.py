@@ -56,10 +56,9 @@ class Line:
         self._call = call
         self._last = "deltas" if server.is_echo else "done"
 
-    async def hello(self) -> None:
-        hello = pb.Up(
-            hello=pb.Hello(protocol_version=PROTOCOL_VERSION, edge_id="overhead", takes_batches=True)
-        )
+    async def hello(self, edge_id: str) -> None:
+        """Every line is an edge of its own, as their requests have the same ids."""
+        hello = pb.Up(hello=pb.Hello(protocol_version=PROTOCOL_VERSION, edge_id=edge_id, takes_batches=True))
         await self._call.write(hello.SerializeToString())
         assert await self._next() == ["welcome"]
 
@@ -84,7 +83,7 @@ async def lines(server: Server, count: int) -> AsyncIterator[list[Line]]:
     """So many edges, each on a connection of its own."""
     async with contextlib.AsyncExitStack() as stack:
         made = []
-        for _ in range(count):
+        for number in range(count):
             options = [*grpc_options(), ("grpc.use_local_subchannel_pool", 1)]
             channel = await stack.enter_async_context(
                 grpc.aio.insecure_channel(server.address, options=options)
@@ -92,7 +91,7 @@ async def lines(server: Server, count: int) -> AsyncIterator[list[Line]]:
             method = channel.stream_stream(METHOD, response_deserializer=pb.Down.FromString)
             line = Line(method(), server)
             if not server.is_echo:
-                await line.hello()
+                await line.hello(f"edge-{number}")
             made.append(line)
         yield made
 
