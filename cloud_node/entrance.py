@@ -11,10 +11,11 @@ from cloud_node.callers import Callers
 from cloud_node.guard import Guard
 from cloud_node.identity import Identity
 from cloud_node.open_calls import OpenCalls
-from cloud_node.reloading import Reloaded, keep_fresh, read_file
+from cloud_node.reloading import Reloaded, keep_fresh
 from cloud_node.tokens import MAX_FILE_BYTES, TenantTable, parse_tokens
 from cloud_node.transport import open_port, watch_certificates
 from wire.addresses import is_loopback
+from wire.bounded_file import read_file
 from wire.errors import BadInput
 
 _log = logging.getLogger(__name__)

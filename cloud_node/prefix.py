@@ -67,7 +67,6 @@ class PrefixStore:
         self.max_bytes = max_bytes
         self.num_bytes = 0
         self.num_hits = 0
-        self.num_tokens_reused = 0
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
 
     def __len__(self) -> int:
@@ -82,7 +81,6 @@ class PrefixStore:
         shared = _num_shared(call, kept.call, cuts)
         if shared:
             self.num_hits += 1
-            self.num_tokens_reused += shared
         return shared, kept.rows
 
     def has(self, key: PrefixKey) -> bool:

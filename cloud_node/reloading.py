@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from wire.errors import BadInput, CleaveError
+from wire.errors import CleaveError
 
 T = TypeVar("T")
 _Stamp = tuple[tuple[int, int, int], ...]
@@ -67,15 +67,3 @@ async def keep_fresh(values: Sequence[Reloaded[Any]], every_s: float = RELOAD_S)
                 await asyncio.to_thread(value.refresh)
             except Exception:  # one bad turn must not end all later ones
                 _log.exception("looking whether files changed failed")
-
-
-def read_file(path: Path, what: str, max_bytes: int) -> bytes:
-    """Raises BadInput where it cannot be read, or is larger than what it should be ever is."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
-    except OSError as error:
-        raise BadInput(f"cannot read {what} {path}: {error.strerror}") from error
-    if len(data) > max_bytes:
-        raise BadInput(f"{what} {path} has more than {max_bytes:,} bytes; is it the right file?")
-    return data

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from cloud_node.reloading import Reloaded, read_file
+from cloud_node.reloading import Reloaded
+from wire.bounded_file import read_file
 from wire.errors import BadInput
 
 _log = logging.getLogger(__name__)

@@ -18,7 +18,6 @@ from grpc_reflection.v1alpha import reflection
 from cloud_node.bundle_files import BundleFiles
 from cloud_node.config import CloudConfig
 from cloud_node.doors import door_options, say_nothing_of_garbage
-from cloud_node.ending import Signals, exit_anyway_after
 from cloud_node.entrance import Entrance
 from cloud_node.health import Stage
 from cloud_node.load import load_of, tell_load
@@ -28,6 +27,7 @@ from cloud_node.parts import Parts
 from cloud_node.ready import Ready
 from cloud_node.service import InferenceService
 from cloud_node.serving import serve
+from cloud_node.shutdown import Signals, exit_anyway_after
 from cloud_node.watching import watch_service
 from splitmodel.loading import Checkpoint
 from wire.checked import add_checked_servicer

@@ -10,7 +10,6 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
-from cloud_node.reloading import read_file
 from cloud_node.tokens import (
     ID_CHARS,
     MAX_FILE_BYTES,
@@ -20,6 +19,7 @@ from cloud_node.tokens import (
     make_token,
     parse_tokens,
 )
+from wire.bounded_file import read_file
 from wire.errors import BadInput
 
 _HEAD = """\

@@ -14,7 +14,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from cloud_node.identity import Identity
-from cloud_node.reloading import Reloaded, read_file
+from cloud_node.reloading import Reloaded
+from wire.bounded_file import read_file
 from wire.errors import BadInput
 
 _MAX_PEM_BYTES = 1 << 20

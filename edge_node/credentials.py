@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wire.addresses import is_loopback
+from wire.bounded_file import read_file
 from wire.errors import BadInput
 
 # As an authority: those that this machine trusts, for a cloud whose certificate is a public one.
@@ -124,11 +125,4 @@ NO_CREDENTIALS = Credentials()
 
 def _read(path: Path | None, what: str) -> bytes:
     assert path is not None
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise BadInput(f"cannot read {what} {path}: {error.strerror}") from error
-    if len(data) > _MAX_FILE_BYTES:
-        raise BadInput(f"{what} {path} has more than {_MAX_FILE_BYTES:,} bytes; is it the right file?")
-    return data
+    return read_file(path, what, _MAX_FILE_BYTES)

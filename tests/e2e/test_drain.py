@@ -133,7 +133,7 @@ def test_process_that_does_not_end_by_itself_is_ended() -> None:
     """A step of the model that never comes back keeps a thread, and with it the interpreter, for ever."""
     program = (
         "import threading\n"
-        "from cloud_node.ending import exit_anyway_after\n"
+        "from cloud_node.shutdown import exit_anyway_after\n"
         "exit_anyway_after(0.1)\n"
         "threading.Event().wait()\n"
     )
