@@ -17,9 +17,9 @@ from bench.load import Job, JobMaker, at_once, edges, in_turn, steady_tokens_per
 from bench.loops import BareLoop, RunnerLoop
 from bench.profiling import profiled_runner
 from bench.subjects import Subject
-from cloud_node.runner import ModelRunner, Room
-from cloud_node.served import Served
-from cloud_node.serving import serve
+from cloud_node.asked.served import Served
+from cloud_node.model.runner import ModelRunner, Room
+from cloud_node.model.serving import serve
 from splitmodel.loading import Checkpoint, load
 from training.evaluate import held_out_samples
 

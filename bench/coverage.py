@@ -22,9 +22,9 @@ from bench.report import Bar, Result, Table
 from cleave.halves import Halves
 from cleave.terminal import Report
 from cleave.verifying import EMBEDDING_TOLERANCE, Question, make_questions, require_sensitive
-from cloud_node.detokenise import Detokeniser
+from cloud_node.model.detokenise import Detokeniser
+from cloud_node.model.serving import serve
 from cloud_node.ready import Ready
-from cloud_node.serving import serve
 from edge_node.node import AsyncEdgeNode
 from edge_node.preprocess import preprocess
 from partitioner.partition import Partitioned, Wishes, partition

@@ -10,10 +10,10 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from bench.load import Job
-from cloud_node.request import parse_open
-from cloud_node.runner import ModelRunner
-from cloud_node.sequence import Sequence as Generation
-from cloud_node.served import Bounds, Served
+from cloud_node.asked.request import parse_open
+from cloud_node.asked.sequence import Sequence as Generation
+from cloud_node.asked.served import Bounds, Served
+from cloud_node.model.runner import ModelRunner
 from wire.limits import Limits
 from wire.v1 import inference_pb2 as pb
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from zlib import crc32
 
-from cloud_node.sequence import Sequence, TextDelta
+from cloud_node.asked.sequence import Sequence, TextDelta
 from wire.bundle_files import FileEntry
 from wire.chain_entries import Arm, Chain, InputShape, SplitPoint, Stage, TensorEntry
 from wire.chunks import split

@@ -12,12 +12,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cloud_node import runner as runner_module
-from cloud_node.answer_text import AnswerText
-from cloud_node.batch import RunningBatch
-from cloud_node.engine import Engine
-from cloud_node.runner import ModelRunner
-from cloud_node.telling import Telling
+from cloud_node.engine.batch import RunningBatch
+from cloud_node.engine.engine import Engine
+from cloud_node.engine.telling import Telling
+from cloud_node.model import runner as runner_module
+from cloud_node.model.answer_text import AnswerText
+from cloud_node.model.runner import ModelRunner
 from splitmodel.decoder import Decoder
 
 _RUNNER_PARTS: list[tuple[str, Any, str]] = [

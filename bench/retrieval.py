@@ -22,9 +22,9 @@ from bench.in_process import cloud_thread
 from bench.report import Bar, Result, Table
 from cleave.assets import resolve_model
 from cleave.terminal import Report
-from cloud_node.indexes import DiskIndexes
+from cloud_node.model.serving import serve
 from cloud_node.ready import Ready
-from cloud_node.serving import serve
+from cloud_node.retrieval.indexes import DiskIndexes
 from edge_node.node import AsyncEdgeNode
 from edge_node.preprocess import preprocess
 from partitioner.partition import Wishes, partition

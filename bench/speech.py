@@ -23,8 +23,8 @@ from bench.in_process import cloud_thread
 from bench.report import Bar, Result, Table
 from cleave.assets import resolve_model
 from cleave.terminal import Report
+from cloud_node.model.serving import serve
 from cloud_node.ready import Ready
-from cloud_node.serving import serve
 from edge_node.hearing import pieces
 from edge_node.node import AsyncEdgeNode
 from edge_node.preprocess import preprocess

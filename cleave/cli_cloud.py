@@ -75,15 +75,15 @@ def cloud(
 
         cleave cloud --model default --listen 0.0.0.0:50051 --tokens tokens.toml --tls-cert a.pem --tls-key a.key
     """
-    from cloud_node.identity import Identity
-    from cloud_node.rollout import parse_share
+    from cloud_node.access.identity import Identity
+    from cloud_node.streams.rollout import parse_share
 
     identity = Identity(tls_cert, tls_key, client_ca, tokens, trust_network)
     identity.require_safe(listen)  # before what takes long is even imported
 
     share = None if rollout is None else parse_share(rollout)
     from cleave.serving import serve_cloud
-    from cloud_node.log_lines import start_logging
+    from cloud_node.telemetry.log_lines import start_logging
 
     start_logging(log_format, log_level)
     serve_cloud(

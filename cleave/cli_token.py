@@ -38,7 +38,7 @@ def new(
 
         cleave ask --cloud cloud.example:50051 --token-file acme.token --ca system --image photo.jpg "What is this?"
     """
-    from cloud_node.token_file import add_token
+    from cloud_node.access.token_file import add_token
 
     expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
     made = add_token(file, tenant, expires)
@@ -53,7 +53,7 @@ def new(
 def list_(file: File = Path("tokens.toml"), as_json: AsJson = False) -> None:
     """Show whose tokens are in the file, by the ids that `revoke` takes, and when they expire."""
     from cleave.terminal import print_table
-    from cloud_node.token_file import list_tokens
+    from cloud_node.access.token_file import list_tokens
 
     known = list_tokens(file)
     ends = [
@@ -79,7 +79,7 @@ def revoke(
     file: File = Path("tokens.toml"),
 ) -> None:
     """Take a token out of the file. A cloud that runs refuses it within a second, on open streams, too."""
-    from cloud_node.token_file import revoke_token
+    from cloud_node.access.token_file import revoke_token
 
     known = revoke_token(file, token_id)
     print(f"token {known.token_id} of tenant {known.tenant} is revoked")

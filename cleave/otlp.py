@@ -32,8 +32,8 @@ except ModuleNotFoundError:
     ) from None
 
 if TYPE_CHECKING:
-    from cloud_node.spans import Ended, Span
-    from cloud_node.trace_context import TraceContext
+    from cloud_node.asked.trace_context import TraceContext
+    from cloud_node.telemetry.spans import Ended, Span
 
 Fact = str | int | float | bool
 
@@ -41,7 +41,7 @@ CLOSE_S = 2.0
 
 
 class OtlpTraces:
-    """What `edge_node.tracing` and `cloud_node.spans` ask for. Any thread may call anything here."""
+    """What `edge_node.tracing` and `cloud_node.telemetry.spans` ask for. Any thread may call anything here."""
 
     def __init__(self, endpoint: str, service: str) -> None:
         """Raises BadInput where the endpoint is none. Nothing is sent yet: it need not be up."""
@@ -63,7 +63,7 @@ class OtlpTraces:
 
     def tell(self, ended: Ended) -> None:
         """A request of the cloud's, which has ended."""
-        from cloud_node.spans import request_span  # a device has no use for it
+        from cloud_node.telemetry.spans import request_span  # a device has no use for it
 
         self.export(request_span(ended), ended.request.trace)
 

@@ -13,13 +13,13 @@ import platformdirs
 
 from cleave.assets import resolve_model
 from cleave.terminal import progress_bars
+from cloud_node.access.entrance import Entrance
+from cloud_node.caching.redis_settings import parse_redis_url
 from cloud_node.config import CloudConfig
-from cloud_node.entrance import Entrance
-from cloud_node.outside import Outside
-from cloud_node.redis_settings import parse_redis_url
-from cloud_node.rollout import Rollout, RolloutConfig
+from cloud_node.model.serving import open_bundle
 from cloud_node.server import Source, run
-from cloud_node.serving import open_bundle
+from cloud_node.streams.rollout import Rollout, RolloutConfig
+from cloud_node.telemetry.outside import Outside
 from edge_node.preprocess import preprocess
 from partitioner.partition import partition
 from splitmodel.loading import Checkpoint, find_device, find_dtype, load

@@ -18,7 +18,7 @@ import torch
 from cleave.assets import resolve_model
 from cleave.halves import Generated, Halves, make_heads
 from cleave.terminal import Report, print_table, progress_bars
-from cloud_node.serving import open_bundle, trace_bundle
+from cloud_node.model.serving import open_bundle, trace_bundle
 from partitioner.samples import fitted, made_samples
 from splitmodel.adapters.find import adapter_for
 from splitmodel.encoder import Encoded

@@ -9,7 +9,7 @@ from hashlib import sha256
 from io import BufferedReader
 from pathlib import Path
 
-from cloud_node.served import Served
+from cloud_node.asked.served import Served
 from wire.bundle_files import open_plain
 from wire.errors import BadInput, IncompatibleBundle, Internal
 from wire.limits import MAX_BUNDLE_PART_BYTES

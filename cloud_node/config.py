@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cloud_node.engine import EngineSettings
-from cloud_node.held_bytes import MAX_HELD_BYTES
-from cloud_node.identity import Identity
-from cloud_node.redis_settings import RedisSettings
-from cloud_node.rollout import RolloutConfig
-from cloud_node.runner import Room
-from cloud_node.served import Bounds
+from cloud_node.access.identity import Identity
+from cloud_node.asked.held_bytes import MAX_HELD_BYTES
+from cloud_node.asked.served import Bounds
+from cloud_node.caching.redis_settings import RedisSettings
+from cloud_node.engine.engine import EngineSettings
+from cloud_node.model.runner import Room
+from cloud_node.streams.rollout import RolloutConfig
 from wire.errors import BadInput
 from wire.limits import MAX_TENSOR_BYTES, MIB, Limits
 

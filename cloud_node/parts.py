@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-from cloud_node.cache import Cache
+from cloud_node.access.quotas import Quotas
+from cloud_node.asked.held_bytes import HeldBytes
+from cloud_node.caching.cache import Cache
+from cloud_node.caching.flights import Flights
+from cloud_node.caching.leases import Leases
+from cloud_node.caching.redis_store import RedisStore
+from cloud_node.caching.store import MemoryStore
 from cloud_node.config import CloudConfig
-from cloud_node.engine import Engine
-from cloud_node.flights import Flights
-from cloud_node.held_bytes import HeldBytes
-from cloud_node.host import Host, Hosted
-from cloud_node.indexes import DiskIndexes
-from cloud_node.leases import Leases
-from cloud_node.metrics import Build, Metrics
-from cloud_node.outside import Outside
-from cloud_node.quotas import Quotas
+from cloud_node.engine.engine import Engine
+from cloud_node.model.runner import ModelRunner
 from cloud_node.ready import Ready
-from cloud_node.redis_store import RedisStore
-from cloud_node.rollout import Rollout
-from cloud_node.runner import ModelRunner
-from cloud_node.store import MemoryStore
-from cloud_node.tenant_metrics import Door, watch_tenants
-from cloud_node.versions import by_name, check_versions, labels_of
+from cloud_node.retrieval.indexes import DiskIndexes
+from cloud_node.streams.host import Host, Hosted
+from cloud_node.streams.rollout import Rollout
+from cloud_node.streams.versions import by_name, check_versions, labels_of
+from cloud_node.telemetry.metrics import Build, Metrics
+from cloud_node.telemetry.outside import Outside
+from cloud_node.telemetry.tenant_metrics import Door, watch_tenants
 from cloud_node.watching import watch_cache, watch_engines, watch_health, watch_prefixes, watch_store
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud_node.batch import Runner
-from cloud_node.served import Served
+from cloud_node.asked.served import Served
+from cloud_node.engine.batch import Runner
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,19 +15,19 @@ from grpc_health.v1 import health as grpc_health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from cloud_node.access.doors import door_options, say_nothing_of_garbage
+from cloud_node.access.entrance import Entrance
 from cloud_node.bundle_files import BundleFiles
 from cloud_node.config import CloudConfig
-from cloud_node.doors import door_options, say_nothing_of_garbage
-from cloud_node.entrance import Entrance
-from cloud_node.health import Stage
-from cloud_node.load import load_of, tell_load
-from cloud_node.loop_lag import LoopLag
-from cloud_node.outside import Outside
+from cloud_node.engine.load import load_of, tell_load
+from cloud_node.model.serving import serve
 from cloud_node.parts import Parts
 from cloud_node.ready import Ready
 from cloud_node.service import InferenceService
-from cloud_node.serving import serve
 from cloud_node.shutdown import Signals, exit_anyway_after
+from cloud_node.telemetry.health import Stage
+from cloud_node.telemetry.loop_lag import LoopLag
+from cloud_node.telemetry.outside import Outside
 from cloud_node.watching import watch_service
 from splitmodel.loading import Checkpoint
 from wire.checked import add_checked_servicer

@@ -9,14 +9,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, S
 from contextlib import aclosing, contextmanager, suppress
 from typing import Any
 
+from cloud_node.access.callers import CALLER, Caller
+from cloud_node.access.statuses import abort
+from cloud_node.asked.tenants import Tenant
 from cloud_node.bundle_files import BundleFiles, find_bundle
-from cloud_node.callers import CALLER, Caller
-from cloud_node.host import Host
-from cloud_node.requests import OpenRequests
-from cloud_node.statuses import abort
-from cloud_node.stream import EdgeStream
-from cloud_node.stuck import Stuck
-from cloud_node.tenants import Tenant
+from cloud_node.streams.host import Host
+from cloud_node.streams.requests import OpenRequests
+from cloud_node.streams.stream import EdgeStream
+from cloud_node.streams.stuck import Stuck
 from wire.errors import CleaveError, Denied, ErrorCode, Overloaded, Unavailable
 from wire.limits import check_edge_id
 from wire.v1 import inference_pb2 as pb

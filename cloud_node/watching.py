@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from cloud_node.cache import Cache
-from cloud_node.engine import Engine
-from cloud_node.flights import Flights
-from cloud_node.health import Health, Stage
-from cloud_node.metrics import Metrics
-from cloud_node.prefix import PrefixStore
-from cloud_node.redis_link import RedisLink
-from cloud_node.redis_store import RedisStore
+from cloud_node.caching.cache import Cache
+from cloud_node.caching.flights import Flights
+from cloud_node.caching.redis_link import RedisLink
+from cloud_node.caching.redis_store import RedisStore
+from cloud_node.caching.store import MemoryStore
+from cloud_node.engine.engine import Engine
+from cloud_node.model.prefix import PrefixStore
 from cloud_node.service import InferenceService
-from cloud_node.store import MemoryStore
-from cloud_node.watched import Reading, Watch
+from cloud_node.telemetry.health import Health, Stage
+from cloud_node.telemetry.metrics import Metrics
+from cloud_node.telemetry.watched import Reading, Watch
 
 T = TypeVar("T")
 

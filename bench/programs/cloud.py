@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from bench.profiling import ServiceProfile
+from cloud_node.asked.sequence import Sequence
+from cloud_node.caching.redis_settings import parse_redis_url
 from cloud_node.config import CloudConfig
-from cloud_node.redis_settings import parse_redis_url
-from cloud_node.runner import ModelRunner
-from cloud_node.sequence import Sequence
+from cloud_node.model.runner import ModelRunner
 from cloud_node.server import Source, run
 from splitmodel.loading import load
 

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 from bench.noop import MODEL, NoopRunner
+from cloud_node.asked.served import Served
 from cloud_node.config import CloudConfig
-from cloud_node.log_lines import start_logging
 from cloud_node.ready import Ready
-from cloud_node.served import Served
 from cloud_node.server import SWITCH_S, CloudServer
+from cloud_node.telemetry.log_lines import start_logging
 from wire.manifest import MANIFEST_NAME, bundle_digest, load_manifest
 
 

@@ -23,7 +23,7 @@ def move_clock(file: Path) -> None:
 
 def slow_down(step_s: float) -> None:
     """An answer has a middle, however small its model is."""
-    from cloud_node.runner import ModelRunner
+    from cloud_node.model.runner import ModelRunner
 
     step = ModelRunner.step
 
@@ -36,7 +36,7 @@ def slow_down(step_s: float) -> None:
 
 def break_model(word: str) -> None:
     """Tails of requests whose prompt has the word raise, inside the model's own code."""
-    from cloud_node.prepare import Preparer
+    from cloud_node.model.prepare import Preparer
 
     fuse = Preparer._fuse
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cloud_node.metrics import Build, Metrics
-from cloud_node.sequence import StepTimes
+from cloud_node.asked.sequence import StepTimes
+from cloud_node.telemetry.metrics import Build, Metrics
 
 
 def some_metrics(model: str = "tiny") -> Metrics:

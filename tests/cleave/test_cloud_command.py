@@ -10,7 +10,7 @@ import pytest
 
 from cleave.serving import serve_cloud
 from edge_node.blocking import EdgeNode
-from tests.cloud_node.test_health import get
+from tests.cloud_node.telemetry.test_health import get
 from tests.kit.checkpoints import tiny_llava
 from tests.kit.commands import ended, started
 from wire.errors import BadInput, UnknownModel

@@ -8,7 +8,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from cleave.health import READY_SERVICE, health_and_print
-from cloud_node.identity import Identity
+from cloud_node.access.identity import Identity
 from edge_node.credentials import Credentials
 from tests.kit.certificates import Authority
 from tests.kit.clouds import CloudThread, FakeRunner, cloud_thread, served_from

@@ -12,10 +12,10 @@ import pytest
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from cleave.otlp import CLOSE_S, OtlpTraces, otlp_traces
-from cloud_node.outside import Outside
-from cloud_node.served import Served
-from cloud_node.spans import Span
-from cloud_node.trace_context import TraceContext, parse_traceparent
+from cloud_node.asked.served import Served
+from cloud_node.asked.trace_context import TraceContext, parse_traceparent
+from cloud_node.telemetry.outside import Outside
+from cloud_node.telemetry.spans import Span
 from edge_node.tracing import Tracer
 from tests.kit.clouds import FakeRunner, cloud, served_from, settle
 from tests.kit.collector import attributes, collector

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from cleave.top_reading import Snapshot, now, rates, snapshot
 from cleave.top_screen import View, duration, number, rate, render, rows, seconds, share, size
-from cloud_node.metrics import Metrics
-from cloud_node.served import Served
+from cloud_node.asked.served import Served
+from cloud_node.telemetry.metrics import Metrics
 from tests.cleave.expositions import some_metrics, work
 from tests.kit.clouds import CloudThread, FakeRunner, cloud_thread, served_from
 from tests.kit.commands import LIMIT_S, cleave, ended, started

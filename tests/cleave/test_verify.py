@@ -24,7 +24,7 @@ from cleave.verifying import (
     verify_chain,
     verify_halves,
 )
-from cloud_node.serving import serve
+from cloud_node.model.serving import serve
 from partitioner.pictures import constant_picture, made_pictures
 from splitmodel.adapters.find import adapter_for
 from splitmodel.encoder import Encoded, Encoder

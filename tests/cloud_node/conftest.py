@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_node.served import Served
+from cloud_node.asked.served import Served
 from tests.kit.clouds import FakeRunner, served_from
 from tests.wire.samples import make_manifest, write_bundle
 from wire.manifest import dump_manifest

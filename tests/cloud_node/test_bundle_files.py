@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cloud_node.asked.served import Served
 from cloud_node.bundle_files import BundleFiles
-from cloud_node.served import Served
-from cloud_node.serving import open_bundle
+from cloud_node.model.serving import open_bundle
 from wire.errors import BadInput, Internal, MalformedMessage, TooLarge
 from wire.signature import MAX_SIGNATURE_BYTES, Signature, dump_signatures
 from wire.v1 import inference_pb2 as pb

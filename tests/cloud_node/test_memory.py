@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_node.served import Served
+from cloud_node.asked.served import Served
 from tests.kit.cloud_program import fake_cloud_process
 from tests.kit.clouds import settle
 from tests.kit.talking import Talk, chunk, opening, talk

@@ -12,11 +12,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from cloud_node.asked.served import Served
 from cloud_node.config import CloudConfig
 from cloud_node.ready import Ready
-from cloud_node.served import Served
 from cloud_node.server import SERVICE_NAME, CloudServer
-from cloud_node.stream import EdgeStream
+from cloud_node.streams.stream import EdgeStream
 from tests.kit.clouds import SECRET, FakeRunner, cloud, num_left, settle, until
 from tests.kit.talking import channel, opening, talk
 from tests.wire.samples import CONTENTS

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from cloud_node.model.serving import serve
 from cloud_node.ready import Ready
-from cloud_node.serving import serve
 from edge_node.preprocess import preprocess
 from partitioner.partition import partition
 from splitmodel.adapters.dual_encoder import DualEncoder
 from splitmodel.loading import Checkpoint, load
 from splitmodel.media import Media, MediaInput
-from tests.cloud_node.test_shapes import sound, whole_tokens
+from tests.cloud_node.model.test_shapes import sound, whole_tokens
 from tests.kit.clouds import cloud_of, num_left, settle
 from tests.kit.generations import coded, modality_of
 from tests.kit.pictures import textured

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cloud_node.identity import Identity
-from cloud_node.served import Served
+from cloud_node.access.identity import Identity
+from cloud_node.asked.served import Served
 from tests.kit.clouds import FakeRunner, cloud, limits, settle, until
 from tests.kit.talking import Talk, channel, chunk, opening, talk
 from tests.kit.tenants import TokenFile

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cloud_node.served import Served
+from cloud_node.asked.served import Served
 from cloud_node.server import CloudServer
 from tests.kit.clouds import FakeRunner, cloud, flights_of, num_left, settle, until
 from tests.kit.redis_servers import RedisServer, redis_server

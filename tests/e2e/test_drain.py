@@ -16,8 +16,8 @@ from typing import IO
 import pytest
 
 from cleave.processes import child
-from cloud_node.served import Served
-from tests.cloud_node.test_health import get
+from cloud_node.asked.served import Served
+from tests.cloud_node.telemetry.test_health import get
 from tests.kit.clouds import served_from
 from tests.kit.talking import Talk, chunk, opening, talk
 from wire.v1 import inference_pb2 as pb

@@ -12,7 +12,7 @@ import pytest
 
 from cleave import Credentials, EdgeNode
 from cleave.processes import cloud_process
-from cloud_node.token_file import add_token
+from cloud_node.access.token_file import add_token
 from tests.kit.certificates import Authority
 from tests.kit.commands import cleave, cleave_each
 from wire.errors import Denied

@@ -11,8 +11,8 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 from cleave import EdgeNode
 from cleave.otlp import otlp_traces
 from cleave.processes import cloud_process
-from cloud_node.outside import Outside
-from cloud_node.served import Served
+from cloud_node.asked.served import Served
+from cloud_node.telemetry.outside import Outside
 from tests.kit.clouds import SECRET, FakeRunner, cloud_thread, served_from
 from tests.kit.collector import Collector, attributes, collector
 from tests.kit.commands import cleave

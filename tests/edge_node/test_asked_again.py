@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from cleave import AsyncEdgeNode
-from cloud_node.served import Served
+from cloud_node.asked.served import Served
 from edge_node.edge_id import METADATA_KEY
 from tests.edge_node.test_link import Honest, serving
 from tests.kit.clouds import limits, settle

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cleave import BundleTrust, EdgeNode
 from cloud_node.ready import Ready
-from cloud_node.rollout import RolloutConfig
+from cloud_node.streams.rollout import RolloutConfig
 from edge_node import models as models_module
 from edge_node.bundle_store import BundleStore
 from edge_node.models import Models

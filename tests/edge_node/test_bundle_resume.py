@@ -17,11 +17,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from cloud_node.asked.served import Bounds, Served
 from cloud_node.bundle_files import BundleFiles
-from cloud_node.cache import Cache
-from cloud_node.host import Host
-from cloud_node.served import Bounds, Served
+from cloud_node.caching.cache import Cache
 from cloud_node.service import InferenceService
+from cloud_node.streams.host import Host
 from edge_node.bundle_store import BundleStore, Progress
 from edge_node.link import CloudLink
 from edge_node.partial_files import MAX_PARTIAL_FILES, open_partial, surplus

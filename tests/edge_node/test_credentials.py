@@ -15,9 +15,9 @@ import pytest
 from cryptography import x509
 
 from cleave import EdgeNode
-from cloud_node import entrance
-from cloud_node.identity import Identity
-from cloud_node.served import Served
+from cloud_node.access import entrance
+from cloud_node.access.identity import Identity
+from cloud_node.asked.served import Served
 from edge_node.credentials import Credentials
 from tests.kit.certificates import Authority
 from tests.kit.clouds import CloudThread, FakeRunner, cloud_thread, until

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cleave import AsyncEdgeNode, EdgeNode
-from cloud_node.served import Served
+from cloud_node.asked.served import Served
 from edge_node import encoding, media
 from edge_node.stream import CloudStream
 from tests.kit.clouds import CloudThread, FakeRunner, cloud_thread, limits, settle, until

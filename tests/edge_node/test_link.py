@@ -14,13 +14,13 @@ import pytest
 from grpc_health.v1 import health, health_pb2_grpc
 
 from cleave import AsyncEdgeNode
+from cloud_node.asked.served import Bounds, Served
 from cloud_node.bundle_files import BundleFiles
-from cloud_node.cache import Cache
-from cloud_node.engine import Engine, EngineSettings
-from cloud_node.flights import Flights
-from cloud_node.host import Host, Hosted
-from cloud_node.served import Bounds, Served
+from cloud_node.caching.cache import Cache
+from cloud_node.caching.flights import Flights
+from cloud_node.engine.engine import Engine, EngineSettings
 from cloud_node.service import InferenceService
+from cloud_node.streams.host import Host, Hosted
 from edge_node import link as link_module
 from tests.kit.clouds import FakeRunner, limits, settle
 from tests.kit.pictures import textured

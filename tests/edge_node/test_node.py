@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from cleave import AsyncEdgeNode, EdgeNode
-from cloud_node.request import Request
-from cloud_node.sequence import Sequence
-from cloud_node.served import Served
-from cloud_node.settings import Settings
+from cloud_node.asked.request import Request
+from cloud_node.asked.sequence import Sequence
+from cloud_node.asked.served import Served
+from cloud_node.asked.settings import Settings
 from tests.kit.clouds import (
     LIMIT_S,
     SECRET,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cleave import EdgeNode
-from cloud_node.served import Served
+from cloud_node.asked.served import Served
 from tests.kit.clouds import (
     LIMIT_S,
     CloudThread,

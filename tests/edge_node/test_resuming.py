@@ -13,7 +13,7 @@ import pytest
 from bench.faulty.link import FaultyLink, faulty_link
 from bench.faulty.watched import Watched
 from cleave import AsyncEdgeNode, EdgeNode
-from cloud_node.served import Served
+from cloud_node.asked.served import Served
 from tests.kit.clouds import LIMIT_S, CloudThread, FakePrompt, FakeRunner, cloud_thread, limits, settle, until
 from tests.kit.pictures import textured
 from wire import limits as wire_limits

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cleave import EdgeNode
-from cloud_node.cache import Cache
-from cloud_node.engine import Engine, EngineSettings
-from cloud_node.flights import Flights
-from cloud_node.host import Host, Hosted
-from cloud_node.served import Bounds
+from cloud_node.asked.served import Bounds
+from cloud_node.asked.tenants import ANYBODY, Tenant
+from cloud_node.caching.cache import Cache
+from cloud_node.caching.flights import Flights
+from cloud_node.engine.engine import Engine, EngineSettings
+from cloud_node.model.serving import serve
+from cloud_node.retrieval.vectors import Found, Hit
 from cloud_node.service import InferenceService
-from cloud_node.serving import serve
-from cloud_node.tenants import ANYBODY, Tenant
-from cloud_node.vectors import Found, Hit
+from cloud_node.streams.host import Host, Hosted
 from edge_node.retrieval import vector_of
 from splitmodel.adapters.dual_encoder import DualEncoder
 from splitmodel.adapters.find import adapter_for

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from cleave import EdgeNode
-from cloud_node.request import Request
-from cloud_node.sequence import Sequence
-from cloud_node.served import Served
+from cloud_node.asked.request import Request
+from cloud_node.asked.sequence import Sequence
+from cloud_node.asked.served import Served
 from tests.kit.clouds import CloudThread, FakeRunner, cloud_thread, limits
 from tests.kit.pictures import encoded, textured
 from wire.errors import BadInput, CleaveError, TooLarge, UnknownSplitPoint

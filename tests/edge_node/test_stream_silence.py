@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from cleave import AsyncEdgeNode
-from cloud_node.served import Served
+from cloud_node.asked.served import Served
 from tests.edge_node.test_link import Honest, serving
 from tests.kit.clouds import settle
 from tests.kit.pictures import textured

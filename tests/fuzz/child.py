@@ -16,9 +16,9 @@ from pathlib import Path
 PACKAGES = ["wire", "edge_node", "cloud_node"]
 # What the targets import, imported once and with every branch counted.
 _MODULES = (
-    "cloud_node.callers", "cloud_node.tokens", "cloud_node.request", "cloud_node.cache", "cloud_node.upload",
-    "cloud_node.hello", "cloud_node.messages", "edge_node.node", "wire.manifest", "wire.codecs", "wire.media.pictures",
-    "wire.media.sounds",
+    "cloud_node.access.callers", "cloud_node.access.tokens", "cloud_node.asked.request", "cloud_node.caching.cache",
+    "cloud_node.streams.upload", "cloud_node.streams.hello", "cloud_node.streams.messages", "edge_node.node",
+    "wire.manifest", "wire.codecs", "wire.media.pictures", "wire.media.sounds",
 )  # fmt: skip
 # What the fuzzer itself takes beside the decoder: its corpus and its tables.
 _OWN_BYTES = 96 << 20

@@ -13,7 +13,7 @@ def _open() -> Run:
     """The first byte says which model is asked; the rest is an Open."""
     from google.protobuf.message import DecodeError
 
-    from cloud_node.request import parse_open
+    from cloud_node.asked.request import parse_open
     from tests.fuzz.served import BOUNDS, all_served
     from wire.v1 import inference_pb2 as pb
 
@@ -39,9 +39,9 @@ def _open() -> Run:
 
 def _up() -> Run:
     """Messages of a stream, each after its length: Hello, and then what an upload takes."""
-    from cloud_node.hello import hear_hello
-    from cloud_node.request import parse_open
-    from cloud_node.upload import Uploads
+    from cloud_node.asked.request import parse_open
+    from cloud_node.streams.hello import hear_hello
+    from cloud_node.streams.upload import Uploads
     from tests.fuzz.framing import frames
     from tests.fuzz.served import BOUNDS, served_of
     from wire.checked import decode_up
@@ -88,10 +88,10 @@ def _cached() -> Run:
     """
     import msgspec
 
-    from cloud_node import sealed
-    from cloud_node.cache import Answer
-    from cloud_node.held_arms import Features, Held, fits, in_place_of, serving
-    from cloud_node.request import parse_open
+    from cloud_node.asked.request import parse_open
+    from cloud_node.caching import sealed
+    from cloud_node.caching.cache import Answer
+    from cloud_node.caching.held_arms import Features, Held, fits, in_place_of, serving
     from tests.fuzz.served import BOUNDS, served_of
     from tests.kit.talking import item_of, opening
 
@@ -123,8 +123,8 @@ def _cached() -> Run:
 
 def _caller() -> Run:
     """Headers of a call, a name and a value by turns, and the names of a certificate."""
-    from cloud_node.callers import Callers
-    from cloud_node.tokens import parse_tokens
+    from cloud_node.access.callers import Callers
+    from cloud_node.access.tokens import parse_tokens
     from tests.fuzz.framing import frames
     from tests.fuzz.served import TOKENS
 

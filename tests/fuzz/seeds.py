@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from cloud_node.cache import Answer
-from cloud_node.held_arms import Features, Held
-from cloud_node.sequence import FinishReason
+from cloud_node.asked.sequence import FinishReason
+from cloud_node.caching.cache import Answer
+from cloud_node.caching.held_arms import Features, Held
 from tests.fuzz.framing import framed
 from tests.fuzz.served import BOUNDS, SIGNATURE, TOKEN, all_served, manifest_of, recipes, served_of
 from tests.golden.wire.make import CODECS, HERE, MESSAGES
@@ -170,7 +170,7 @@ def _downs() -> Iterator[Seed]:
 
 
 def _bundles() -> Iterator[Seed]:
-    from cloud_node.messages import describe_reply
+    from cloud_node.streams.messages import describe_reply
 
     reply = describe_reply([served_of("generator")], BOUNDS, "0.1.0")
     yield "describe", reply.SerializeToString()

@@ -8,7 +8,7 @@ from hashlib import sha256
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cloud_node.served import Bounds, Served
+from cloud_node.asked.served import Bounds, Served
 from tests.wire.samples import make_chain, make_manifest
 from wire.limits import Limits
 from wire.manifest import (

@@ -13,18 +13,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cloud_node.batch import Runner
+from cloud_node.asked.inputs import RequestInput
+from cloud_node.asked.request import Request
+from cloud_node.asked.sequence import Embeddings, Sequence, TextDelta
+from cloud_node.asked.served import Served
+from cloud_node.asked.settings import Settings
+from cloud_node.caching.flights import Flights
 from cloud_node.config import CloudConfig
-from cloud_node.engine import Engine
-from cloud_node.flights import Flights
-from cloud_node.inputs import RequestInput
-from cloud_node.outside import Outside
+from cloud_node.engine.batch import Runner
+from cloud_node.engine.engine import Engine
 from cloud_node.ready import Ready
-from cloud_node.request import Request
-from cloud_node.sequence import Embeddings, Sequence, TextDelta
-from cloud_node.served import Served
 from cloud_node.server import CloudServer
-from cloud_node.settings import Settings
+from cloud_node.telemetry.outside import Outside
 from wire.errors import CleaveError
 from wire.limits import Limits
 from wire.manifest import Manifest, bundle_digest, load_manifest

@@ -6,7 +6,7 @@ import random
 import struct
 from collections.abc import Callable
 
-from cloud_node.doors import max_up_bytes
+from cloud_node.access.doors import max_up_bytes
 from tests.kit.clouds import limits
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cloud_node.batch import RunningBatch
-from cloud_node.inputs import RequestInput
-from cloud_node.request import Request
-from cloud_node.scheduler import Scheduler
-from cloud_node.sequence import Embeddings, Event, Finished, Sequence, TextDelta
-from cloud_node.serving import AnyRunner
-from cloud_node.settings import Settings
-from cloud_node.telling import Events
+from cloud_node.asked.inputs import RequestInput
+from cloud_node.asked.request import Request
+from cloud_node.asked.sequence import Embeddings, Event, Finished, Sequence, TextDelta
+from cloud_node.asked.settings import Settings
+from cloud_node.engine.batch import RunningBatch
+from cloud_node.engine.scheduler import Scheduler
+from cloud_node.engine.telling import Events
+from cloud_node.model.serving import AnyRunner
 from splitmodel.media import Media, size_of
 from splitmodel.tensors import to_numpy
 from tests.kit.unobserved import Unobserved

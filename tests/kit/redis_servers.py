@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from cleave.redis_process import free_port, redis_command, redis_programs, wait_until_ready
-from cloud_node.redis_settings import RedisSettings, parse_redis_url
+from cloud_node.caching.redis_settings import RedisSettings, parse_redis_url
 
 
 def server_programs() -> dict[str, str]:

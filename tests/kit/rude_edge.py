@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 from hypothesis.stateful import RuleBasedStateMachine
 
-from cloud_node.served import Served
+from cloud_node.asked.served import Served
 from tests.kit.clouds import CloudThread, num_left, until
 from tests.kit.talking import Talk, opening
 from wire.v1 import inference_pb2 as pb

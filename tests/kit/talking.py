@@ -9,8 +9,8 @@ from zlib import crc32
 
 import grpc
 
-from cloud_node.inputs import RequestInput
-from cloud_node.served import Served
+from cloud_node.asked.inputs import RequestInput
+from cloud_node.asked.served import Served
 from wire.codecs import split_codec_name
 from wire.limits import PROTOCOL_VERSION
 from wire.manifest import Chain

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cloud_node.tokens import hash_token, make_token
+from cloud_node.access.tokens import hash_token, make_token
 
 
 def token_entry(tenant: str, token: str, **fields: str) -> str:

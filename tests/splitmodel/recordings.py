@@ -15,9 +15,9 @@ from torch import Tensor
 from transformers import LogitsProcessorList
 
 from bench.zoo.weights import randomise
-from cloud_node.prompt import ModelPrompt, chunk_cuts
-from cloud_node.runner import ModelRunner, Room
-from cloud_node.sampling import Choice
+from cloud_node.model.prompt import ModelPrompt, chunk_cuts
+from cloud_node.model.runner import ModelRunner, Room
+from cloud_node.model.sampling import Choice
 from splitmodel.decoder import Decoder
 from splitmodel.model_call import ModelCall
 from splitmodel.recording import PrefillCall

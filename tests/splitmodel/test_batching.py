@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cloud_node.runner import ModelRunner
-from cloud_node.serving import serve
-from cloud_node.tails import Tail
+from cloud_node.model.runner import ModelRunner
+from cloud_node.model.serving import serve
+from cloud_node.model.tails import Tail
 from splitmodel.batching import BatchedChain, Entry
 from splitmodel.chain import Chain
 from splitmodel.loading import load

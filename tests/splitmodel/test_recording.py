@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloud_node.prompt import chunk_cuts
-from cloud_node.runner import Room
+from cloud_node.model.prompt import chunk_cuts
+from cloud_node.model.runner import Room
 from splitmodel.decoder import Decoder
 from splitmodel.recording import Recorder
 from tests.splitmodel.recordings import (

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from cloud_node.bundle_files import BundleFiles
-from cloud_node.serving import open_bundle
+from cloud_node.model.serving import open_bundle
 from tests.kit.clouds import served_from
 from tests.wire.samples import CONTENTS, make_manifest, write_bundle
 from wire.errors import CleaveError, Corrupt, IncompatibleBundle, Internal, MalformedMessage, TooLarge

@@ -1,0 +1,1 @@
+"""Who may call: TLS, tokens, tenants' limits, and the way in."""

@@ -1,0 +1,1 @@
+"""Streams of edges, and the requests that outlive them."""

@@ -1,0 +1,1 @@
+"""How the cloud is seen from outside: metrics, log lines, spans, health."""
