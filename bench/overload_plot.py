@@ -42,7 +42,7 @@ def plot(levels: Sequence[Point], unshed: Sequence[Point], sustained: float, pat
         xlabel="offered, requests per second", ylabel="requests per second", xlim=(0, None), ylim=(0, None)
     )
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.02))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})
     return path

@@ -34,7 +34,7 @@ COMMANDS = pytest.mark.parametrize(
 
 
 def documented() -> Iterator[tuple[str, str, set[str]]]:
-    """Name, type and labels of every metric in docs/metrics.md, which tests/cloud_node/telemetry/test_metrics.py holds so."""
+    """Name, type and labels of every metric in docs/metrics.md, which the tests of telemetry hold so."""
     text = (DEPLOY.parent / "docs" / "metrics.md").read_text()
     for name, kind, labels in re.findall(
         r"^\| `(cleave_\w+)` \| (\w+) \|[^|]*\|([^|]*)\|", text, re.MULTILINE
