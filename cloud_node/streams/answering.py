@@ -151,10 +151,10 @@ class Answering:
         payloads = opened.take_payloads()
         # Looked for again: an equal request may have gone to the engine while the store was asked.
         if not self._join(opened, key):
-            flight = self._flights.start(key, opened.request, payloads, opened.tell, opened.deadline_at_s)
-            opened.flight = flight
-            if flight.sequence is not None:
-                flight.sequence.hold, opened.hold = opened.hold, None
+            opened.flight = self._flights.start(
+                key, opened.request, payloads, opened.tell, opened.deadline_at_s, opened.hold
+            )
+            opened.hold = None  # the flight's from here on
         opened.let_go()
 
     def _require_room(self, opened: OpenRequest) -> None:
