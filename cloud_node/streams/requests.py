@@ -172,7 +172,8 @@ class OpenRequests:
 
     async def _start(self, opened: OpenRequest, message: pb.Open) -> None:
         line = opened.line
-        if await self._answering[opened.hosted].without_payloads(opened):
+        is_continued = message.resume.received_tokens > 0
+        if await self._answering[opened.hosted].without_payloads(opened, is_continued=is_continued):
             return
         is_resumed = opened.line is not line  # meanwhile: nothing follows by itself
         request = opened.request
