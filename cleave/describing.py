@@ -60,6 +60,7 @@ def _model(model: pb.Model) -> dict[str, Any]:
         "also_served": list(model.also_served),
         "shape": model.shape,
         "decoding": model.decoding,
+        "samples_by_default": model.samples_by_default,
         "default": _arm(model.default_arm),
         "chains": [_chain(chain) for chain in model.chains],
     }
@@ -97,7 +98,8 @@ def _split_point(point: pb.SplitPoint) -> dict[str, Any]:
 
 def _print_model(model: dict[str, Any]) -> None:
     decoding = f", decodes {model['decoding']}" if model["decoding"] else ""
-    print(f"{model['name']} ({model['bundle'][:12]}): {model['shape']}{decoding}")
+    sampling = ", samples by default" if model["samples_by_default"] else ""
+    print(f"{model['name']} ({model['bundle'][:12]}): {model['shape']}{decoding}{sampling}")
     if model["also_served"]:
         print(f"also served: {', '.join(digest[:12] for digest in model['also_served'])}")
     for chain in model["chains"]:

@@ -89,6 +89,9 @@ class Models:
             if held is None or held.bundle.digest != model.bundle_digest:
                 held = await self._renewed(held, model, cloud, is_named=name is not None)
                 self._served[wanted] = held
+            elif held.model is not model:  # of the same bundle; what else is said of it may have changed
+                _require_same(model, held.bundle)
+                held.model = model
             if name is None:
                 self._usual = wanted
             return held

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from edge_node.encoding import Encoded
 from edge_node.models import ServedModel
 from edge_node.tracing import Trace
-from edge_node.wanted import Wanted
+from edge_node.wanted import Wanted, seeded
 from wire.v1 import inference_pb2 as pb
 
 
@@ -16,12 +16,15 @@ def opening_of(served: ServedModel, wanted: Wanted, encoded: Sequence[Encoded], 
     """Without its payloads."""
     request_id = secrets.token_hex(8)
     trace.tell(request_id=request_id, model=served.model.name)
+    settings = wanted.settings
+    if settings is not None:
+        settings = seeded(settings, served.model.samples_by_default)
     return pb.Open(
         request_id=request_id,
         model=served.model.name,
         bundle_digest=served.bundle.digest,
         text=wanted.question,
-        settings=wanted.settings,
+        settings=settings,
         deadline_s=wanted.deadline_s or 0.0,
         inputs=[one.coded.item for one in encoded],
         priority=wanted.priority,

@@ -24,9 +24,9 @@ Given = GivenPicture | GivenSound | GivenText
 class Sampling(TypedDict, total=False):
     """How the answer's tokens are chosen; what is left out, or None, is the model's own default.
 
-    `temperature` 0 takes the most likely token; above 0 it samples, and `seed` makes that repeatable. The answer
-    ends before the first of the strings in `stop`. `language` and `task` are for models whose generation config lists
-    some. Bounds are in wire/v1/inference.proto.
+    `temperature` 0 takes the most likely token; above 0 it samples, and `seed` makes that repeatable: one is drawn
+    where none is given. The answer ends before the first of the strings in `stop`. `language` and `task` are for
+    models whose generation config lists some. Bounds are in wire/v1/inference.proto.
     """
 
     max_new_tokens: int | None
@@ -142,7 +142,7 @@ class Wanted:
 
 
 def make_settings(sampling: Sampling) -> pb.GenerationSettings:
-    """Sampling gets a seed, so that the answer can be had again. Raises TypeError for an argument that is none."""
+    """Raises TypeError for an argument that is none, and BadInput for what no request can say."""
     unknown = sorted(set(sampling) - set(Sampling.__annotations__))
     if unknown:
         raise TypeError(f"ask() got an unexpected keyword argument {unknown[0]!r}")
@@ -158,9 +158,20 @@ def make_settings(sampling: Sampling) -> pb.GenerationSettings:
                 setattr(settings, name, value)
         except (ValueError, TypeError) as error:
             raise BadInput(f"{name} is {value!r}, which no request can say: {error}") from error
-    if settings.temperature and not settings.HasField("seed"):
-        settings.seed = secrets.randbits(63)
     return settings
+
+
+def seeded(settings: pb.GenerationSettings, samples_by_default: bool) -> pb.GenerationSettings:
+    """Where tokens are drawn, the same with a seed, so that the answer can be had again.
+
+    Without a temperature the model's own default decides, as its cloud tells it.
+    """
+    samples = settings.temperature > 0 if settings.HasField("temperature") else samples_by_default
+    if not samples or settings.HasField("seed"):
+        return settings
+    drawn = pb.GenerationSettings(seed=secrets.randbits(63))
+    drawn.MergeFrom(settings)
+    return drawn
 
 
 def index_add(index: str, item_ids: Iterable[str]) -> pb.Embed:

@@ -116,6 +116,7 @@ def _model(served: Served, digests: Sequence[str]) -> pb.Model:
         shape=served.manifest.shape,
         decoding=served.decoding,
         also_served=[digest for digest in digests if digest != served.bundle_digest],
+        samples_by_default=served.samples_by_default,
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from cleave import EdgeNode
 from cloud_node.asked.served import Served
+from edge_node.models import Models
 from tests.kit.clouds import CloudThread, FakeRunner, cloud_thread, served_from
 
 
@@ -38,3 +39,14 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def edge(node: CloudThread, bundles: Path) -> Iterator[EdgeNode]:
     with EdgeNode(node.address, bundles=bundles) as made:
         yield made
+
+
+@pytest.fixture
+def always_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Edges that ask before every question what is served; others do so every few minutes."""
+    made = Models.__init__
+
+    def init(self: Models, *arguments: object) -> None:
+        made(self, *arguments, refresh_s=0.0)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Models, "__init__", init)

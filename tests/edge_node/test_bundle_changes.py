@@ -77,17 +77,6 @@ def rolling(tmp_path: Path, tiny_bundle: Path) -> Iterator[Rolling]:
         yield Rolling(node, bundles, runners, file)
 
 
-@pytest.fixture
-def always_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Edges that ask before every question what is served; others do so every few minutes."""
-    made = Models.__init__
-
-    def init(self: Models, *arguments: object) -> None:
-        made(self, *arguments, refresh_s=0.0)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Models, "__init__", init)
-
-
 def ask(edge: EdgeNode, words: str = "hi") -> str:
     return edge.ask(words, PICTURE, split=2).text()
 

@@ -1696,6 +1696,7 @@ class Model(_message.Message):
     SHAPE_FIELD_NUMBER: _builtins.int
     DECODING_FIELD_NUMBER: _builtins.int
     ALSO_SERVED_FIELD_NUMBER: _builtins.int
+    SAMPLES_BY_DEFAULT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """at most 256 characters"""
     bundle_digest: _builtins.str
@@ -1704,6 +1705,8 @@ class Model(_message.Message):
     """"generator", "encoder-decoder" or "dual encoder" """
     decoding: _builtins.str
     """how sequences decode: "batched" or "one by one"; empty if it generates nothing"""
+    samples_by_default: _builtins.bool
+    """where settings name no temperature: an edge then sends a seed, as for one above 0"""
     @_builtins.property
     def chains(self) -> _containers.RepeatedCompositeFieldContainer[Global___Chain]:
         """one per modality and input shape; at most 256"""
@@ -1726,10 +1729,11 @@ class Model(_message.Message):
         shape: _builtins.str = ...,
         decoding: _builtins.str = ...,
         also_served: _abc.Iterable[_builtins.str] | None = ...,
+        samples_by_default: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["default_arm", b"default_arm"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["also_served", b"also_served", "bundle_digest", b"bundle_digest", "chains", b"chains", "decoding", b"decoding", "default_arm", b"default_arm", "name", b"name", "shape", b"shape"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["also_served", b"also_served", "bundle_digest", b"bundle_digest", "chains", b"chains", "decoding", b"decoding", "default_arm", b"default_arm", "name", b"name", "samples_by_default", b"samples_by_default", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
