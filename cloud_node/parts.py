@@ -16,6 +16,7 @@ from cloud_node.caching.redis_store import RedisStore
 from cloud_node.caching.store import MemoryStore
 from cloud_node.config import CloudConfig
 from cloud_node.engine.engine import Engine
+from cloud_node.engine.load import Loads, loads_of
 from cloud_node.model.runner import ModelRunner
 from cloud_node.ready import Ready
 from cloud_node.retrieval.indexes import DiskIndexes
@@ -90,6 +91,11 @@ class Parts:
         watch_cache(self.metrics, self.cache, list(self.flights.values()))
         watch_prefixes(self.metrics, prefixes)
         watch_store(self.metrics, self.store)
+
+    def loads(self) -> Loads:
+        """How busy each tenant keeps the engines."""
+        sequences = (one for flights in self.flights.values() for one in flights.sequences())
+        return loads_of(sequences, sum(engine.settings.num_slots for engine in self.engines.values()))
 
     async def start(self) -> None:
         if isinstance(self.store, RedisStore):

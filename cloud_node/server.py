@@ -19,7 +19,7 @@ from cloud_node.access.doors import door_options, say_nothing_of_garbage
 from cloud_node.access.entrance import Entrance
 from cloud_node.bundle_files import BundleFiles
 from cloud_node.config import CloudConfig
-from cloud_node.engine.load import load_of, tell_load
+from cloud_node.engine.load import tell_load
 from cloud_node.model.serving import serve
 from cloud_node.parts import Parts
 from cloud_node.ready import Ready
@@ -109,11 +109,7 @@ class CloudServer:
         await self._parts.start()
         await self._server.start()
         self._telling = asyncio.create_task(
-            tell_load(
-                lambda: load_of(self._parts.engines.values()),
-                self._service.streams,
-                self._config.load_every_s,
-            )
+            tell_load(self._parts.loads, self._service.streams, self._config.load_every_s)
         )
         await self._enter(Stage.READY)
         self.address = f"{host}:{port}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -57,6 +57,10 @@ class Flights:
     @property
     def num_open(self) -> int:
         return len(self._open)
+
+    def sequences(self) -> Iterator[Sequence]:
+        """Those that the engine has, one for all who wait for the same."""
+        return (one.sequence for one in self._open if one.sequence is not None and one.turn is None)
 
     def find(self, key: bytes | None) -> Flight | None:
         """The open flight that makes the answer of this key."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 
 from cloud_node.access.callers import ANYONE, Caller
 from cloud_node.asked.sequence import TextDelta
 from cloud_node.asked.tenants import Peer
-from cloud_node.engine.load import Load, has_changed_much
+from cloud_node.engine.load import Load, Loads, has_changed_much
 from cloud_node.streams.hello import hear_hello
 from cloud_node.streams.host import Host
 from cloud_node.streams.messages import load_message, welcome_message
@@ -25,6 +26,7 @@ from wire.errors import (
     Cancelled,
     CleaveError,
     Corrupt,
+    Denied,
     MalformedMessage,
     Overloaded,
     Unavailable,
@@ -118,11 +120,14 @@ class EdgeStream:
         self._heard_s = asyncio.get_running_loop().time()
         self._close_if_done()
 
-    def hear_load(self, load: Load) -> None:
-        """Tells its edge, if that is news to it, and if it reads."""
+    def hear_load(self, loads: Loads) -> None:
+        """Tells its edge of its tenant's, if that is news to it, if it reads, and if it may still ask."""
+        load = loads.of(self._peer.tenant.name)
         if self._is_welcome and has_changed_much(self._told, load) and self._outbox.has_room:
-            self._told = load
-            self._outbox.put(load_message(load))
+            with suppress(Denied):
+                self._caller.tenant()
+                self._told = load
+                self._outbox.put(load_message(load))
 
     async def _read(self, messages: AsyncIterator[pb.Up]) -> None:
         try:

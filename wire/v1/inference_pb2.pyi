@@ -1544,7 +1544,7 @@ Global___Failed: _TypeAlias = Failed  # noqa: Y015
 
 @_typing.final
 class Load(_message.Message):
-    """How busy the cloud is. Sent when it changes much, at most once a second."""
+    """How busy the cloud is with the edge's own tenant. Sent when it changes much, at most once a second."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1552,11 +1552,11 @@ class Load(_message.Message):
     ACTIVE_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
     queued: _builtins.int
-    """requests waiting"""
+    """the tenant's requests that wait"""
     active: _builtins.int
-    """sequences in the running batch"""
+    """the tenant's sequences in the running batch"""
     slots: _builtins.int
-    """sequences that fit"""
+    """sequences that fit, of all tenants"""
     def __init__(
         self,
         *,

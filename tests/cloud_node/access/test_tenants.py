@@ -204,3 +204,59 @@ def test_an_index_is_its_tenants_and_so_is_what_it_says_of_its_size(
             assert (await t.other.hear("embedded")).num_indexed == 1
 
     settle(run())
+
+
+async def load_of_its_own(edge: Talk, **load: int) -> None:
+    """It is told this, and maybe before it that one request waits or runs, and nothing else."""
+    while (heard := await edge.hear("load")) != pb.Load(slots=4, **load):
+        assert heard in (pb.Load(slots=4, queued=1), pb.Load(slots=4, active=1))
+
+
+async def said_by_now(edge: Talk) -> list[str | None]:
+    """Kinds of messages. All edges are told the load in one go: what one has heard of, another was told before this."""
+    await edge.say(ping=pb.Ping())
+    kinds = []
+    while (kind := (await edge.next()).WhichOneof("message")) != "pong":
+        kinds.append(kind)
+    return kinds
+
+
+def test_load_tells_a_tenant_of_its_own_requests_alone(
+    served: Served, bundle: Path, runner: FakeRunner, tokens: TokenFile
+) -> None:
+    async def run() -> None:
+        async with two(served, bundle, runner, tokens, load_every_s=0.01) as t:
+            await t.acme.say(open=opening(served, "hold", request_id="r1"))
+            await load_of_its_own(t.acme, active=1)
+            assert "load" not in await said_by_now(t.other)
+            # Behind a step that acme holds up, it waits: that much it hears, as it would feel it.
+            await t.other.say(open=opening(served, "two words", request_id="r1"))
+            await load_of_its_own(t.other, queued=1)
+            assert "load" not in await said_by_now(t.acme)
+            runner.release.set()
+            for edge in (t.acme, t.other):
+                await load_of_its_own(edge)
+
+    settle(run())
+
+
+def test_load_is_not_told_to_an_edge_whose_token_was_revoked(
+    served: Served, bundle: Path, runner: FakeRunner, tokens: TokenFile
+) -> None:
+    async def run() -> None:
+        async with two(served, bundle, runner, tokens, load_every_s=0.01) as t:
+            await t.acme.say(open=opening(served, "hold", request_id="r1"))
+            await load_of_its_own(t.acme, active=1)
+            tokens.write(other={})
+            watched = t.server._entrance.tokens
+            assert watched is not None
+            await until(lambda: "acme" not in watched.value.tenants)
+            runner.release.set()
+            await t.acme.hear("done")
+            runner.release.clear()
+            await t.other.say(open=opening(served, "hold", request_id="r1"))
+            await load_of_its_own(t.other, active=1)
+            assert "load" not in await said_by_now(t.acme)
+            runner.release.set()
+
+    settle(run())
