@@ -23,6 +23,9 @@ def hostile_messages(job: Job, draw: random.Random, request_id: str) -> list[pb.
     opening = pb.Open()
     opening.CopyFrom(job.opening)
     opening.request_id = request_id
+    for item in opening.inputs:
+        # Of an input that the cloud knows, no payload would be looked at: what is kept answers, and rightly.
+        item.ClearField("input_key")
     hello = pb.Up(hello=pb.Hello(protocol_version=PROTOCOL_VERSION))
     name = draw.choice([*_OPENINGS, *_STREAMS])
     if name in _STREAMS:
@@ -61,8 +64,6 @@ def _name(error: CleaveError) -> str:
 def _wrong_crc(opening: pb.Open, payload: bytes) -> None:
     _inline(opening, payload[: 60 * 1024])
     opening.inputs[0].crc32 ^= 1
-    # Of an input that the cloud knows it would not be looked at: what is kept answers.
-    opening.inputs[0].ClearField("input_key")
 
 
 def _inline(opening: pb.Open, payload: bytes) -> None:
