@@ -108,6 +108,7 @@ def _flipped(one: Scene, count: int) -> Seen:
             worst,
             recovered_s=max(worst.recovered_s, seen.recovered_s),
             num_wrong=worst.num_wrong + seen.num_wrong + (following.text != one.expected(**SHORT)),
+            num_lost=worst.num_lost + seen.num_lost + (following.error is not None),
             num_resumed=worst.num_resumed + seen.num_resumed,
         )
     saw = ", ".join(f"{number} times {what}" for what, number in started.most_common())

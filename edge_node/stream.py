@@ -51,6 +51,7 @@ class CloudStream:
         self._num_heard = 0  # and down
         self._heard_s = 0.0  # when the last came, monotonic
         self._is_broken_by: CleaveError | None = None
+        self._is_closed = False  # here
         self.limits: pb.Limits | None = None
         self.is_lost = False
         # The cloud will close: what is open ends here, the next request connects anew.
@@ -116,7 +117,7 @@ class CloudStream:
 
     async def send(self, up: pb.Up) -> None:
         if self.is_lost:
-            raise Unavailable(f"the stream to {self._address} is lost; ask again")
+            raise self._lost()
         # gRPC ends the whole call, and with it every request, where a write is cancelled: who leaves lets it finish.
         writing = asyncio.ensure_future(self._write(up))
         self._writing.add(writing)
@@ -126,7 +127,18 @@ class CloudStream:
         except (grpc.RpcError, asyncio.InvalidStateError) as error:
             # gRPC calls a write to a stream that has ended an internal error. The reader may not have heard yet.
             self.is_lost = True
-            raise Unavailable(f"the stream to {self._address} is lost; ask again") from error
+            raise self._lost() from error
+        except asyncio.CancelledError:
+            # So gRPC ends a write, too, whose call is broken off: whoever waited for that is not cancelled.
+            if _is_leaving() or not writing.cancelled():
+                raise
+            self.is_lost = True
+            raise self._lost() from None
+
+    def _lost(self) -> CleaveError:
+        if self._is_closed:
+            return closed_here(self._address)
+        return Unavailable(f"the stream to {self._address} is lost; ask again")
 
     async def _write(self, up: pb.Up) -> None:
         async with self._sending:
@@ -138,11 +150,17 @@ class CloudStream:
     async def close(self) -> None:
         """Nobody wants what is open any more: the cloud is told, as it would wait for an edge that is only lost."""
         left = list(self._inboxes)
+        self._is_closed = True
         self._end(closed_here(self._address))
         if left:
-            with contextlib.suppress(TimeoutError, grpc.RpcError, asyncio.InvalidStateError):
+            try:
                 async with asyncio.timeout(_GOODBYE_S):
                     await self._say_goodbye(left)
+            except (TimeoutError, grpc.RpcError, asyncio.InvalidStateError):
+                pass
+            except asyncio.CancelledError:
+                if _is_leaving():
+                    raise
         self._call.cancel()
         if self._reader is not None:
             await asyncio.gather(self._reader, return_exceptions=True)
@@ -249,6 +267,12 @@ def _welcomed(first: Any, address: str) -> pb.Limits:
     if not limits.max_chunk_bytes:
         raise MalformedMessage(f"{address} takes chunks of 0 bytes, so that nothing can be sent to it")
     return limits
+
+
+def _is_leaving() -> bool:
+    """Whether somebody cancels the task that asks."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def closed_here(address: str) -> Cancelled:

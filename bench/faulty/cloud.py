@@ -20,7 +20,7 @@ from wire.v1 import inference_pb2_grpc as pb_grpc
 # What must be as before, once nothing is asked any more.
 GAUGES = (
     "cleave_requests_open", "cleave_requests_queued", "cleave_slots_used", "cleave_sequences_decoding",
-    "cleave_sequences_prefilling",
+    "cleave_sequences_prefilling", "cleave_held_bytes", "cleave_streams_open",
 )  # fmt: skip
 _SETTLE_S = 20.0
 

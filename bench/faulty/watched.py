@@ -82,7 +82,10 @@ class Seen:
 
 
 def judge(fault: str, watched: Watched, expected: str, hit_s: float, healed_s: float) -> Seen:
-    """Of an answer that has ended. What was on its way already is heard after the fault: the longest pause counts."""
+    """Of a request that was to be answered all the same, and has ended: an error is its loss.
+
+    What was on its way already is heard after the fault: the longest pause counts.
+    """
     heard = [hit_s, *(at for at in watched.arrivals if at > hit_s), watched.ended_s]
     pause_s, ended_s = max((after - before, after) for before, after in itertools.pairwise(heard))
     is_wrong = watched.error is None and watched.text != expected
@@ -99,5 +102,6 @@ def judge(fault: str, watched: Watched, expected: str, hit_s: float, healed_s: f
         healed_s - hit_s,
         max(0.0, ended_s - healed_s),
         int(is_wrong),
+        num_lost=int(watched.error is not None),
         num_resumed=watched.num_resumed,
     )

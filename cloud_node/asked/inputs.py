@@ -65,9 +65,10 @@ def parse_inputs(items: Sequence[pb.Input], served: Served, bounds: Bounds) -> t
             f"the payloads have {total:,} bytes, and this cloud takes {limits.max_request_bytes:,} per request; use "
             "another split point or codec"
         )
-    if sum(len(item.payload) for item in items) > limits.max_inline_bytes:
+    inline_bytes = [len(item.payload) for item in items]  # which protobuf copies at every look
+    if sum(inline_bytes) > limits.max_inline_bytes:
         raise TooLarge(f"an Open holds at most {limits.max_inline_bytes:,} bytes of payloads; send chunks")
-    parsed = tuple(_parse(item, served) for item in items)
+    parsed = tuple(_parse(item, num, served) for item, num in zip(items, inline_bytes, strict=True))
     check_together(parsed)
     return parsed
 
@@ -79,7 +80,7 @@ def check_count(items: Sequence[pb.Input], bounds: Bounds) -> None:
         raise BadInput(f"the request has {len(items)} inputs, and it must have 1 to {most}")
 
 
-def _parse(item: pb.Input, served: Served) -> RequestInput:
+def _parse(item: pb.Input, inline_bytes: int, served: Served) -> RequestInput:
     modality = modality_from_wire(item.modality)
     served.manifest.of(modality)
     size = size_from_wire(item, modality)
@@ -96,10 +97,8 @@ def _parse(item: pb.Input, served: Served) -> RequestInput:
         raise MalformedMessage(
             f"the tensors come to {sum(sizes):,} bytes, and total_bytes says {item.total_bytes:,}"
         )
-    if item.payload and len(item.payload) != item.total_bytes:
-        raise MalformedMessage(
-            f"the Open holds {len(item.payload):,} of {item.total_bytes:,} bytes of a payload"
-        )
+    if inline_bytes not in (0, item.total_bytes):
+        raise MalformedMessage(f"the Open holds {inline_bytes:,} of {item.total_bytes:,} bytes of a payload")
     if len(item.input_key) not in (0, KEY_BYTES):
         raise MalformedMessage(f"input_key has {len(item.input_key)} bytes, and it has {KEY_BYTES}, or none")
     return RequestInput(

@@ -34,6 +34,13 @@ class Request:
     trace: TraceContext | None = None  # where its edge traces it
 
     @property
+    def token_bounds(self) -> tuple[int, int]:
+        """The fewest and the most tokens that its answer may have."""
+        if self.embed is not None:
+            return 0, 0
+        return self.settings.min_new_tokens or 0, self.settings.max_new_tokens
+
+    @property
     def held_bytes(self) -> int:
         """What it keeps in memory while it is uploaded and waits: payloads, up to 4 bytes per character, and itself."""
         return sum(item.total_bytes for item in self.inputs) + 4 * len(self.prompt) + OWN_BYTES

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from collections.abc import Sequence as Values
 from dataclasses import dataclass, field
@@ -116,8 +115,7 @@ class Sequence:
     hold: Hold | None = None  # on the memory of its payloads
     _prompt: Prompt | None = None
     _text: Text | None = None
-    _stopped_by: CleaveError | None = None
-    _stop: threading.Event = field(default_factory=threading.Event)
+    stopped_by: CleaveError | None = None  # the loop says it, the engine's threads look
 
     @property
     def prompt(self) -> Prompt:
@@ -164,11 +162,5 @@ class Sequence:
 
     def stop(self, error: CleaveError) -> None:
         """Ends the sequence with `error` at its next step; the first reason stays."""
-        if not self._stop.is_set():
-            self._stopped_by = error
-            self._stop.set()
-
-    @property
-    def stopped_by(self) -> CleaveError | None:
-        """Why it was stopped, if it was. Read by the engine's threads while the loop's may write."""
-        return self._stopped_by if self._stop.is_set() else None
+        if self.stopped_by is None:
+            self.stopped_by = error

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cloud_node.asked.held_bytes import Hold
 from cloud_node.asked.request import Request
 from cloud_node.asked.sequence import Event, Finished, Sequence, TextDelta
 from cloud_node.caching.cache import Answer, Cache, repeated
@@ -72,15 +73,16 @@ class Flights:
         payloads: tuple[memoryview, ...],
         listen: Listen,
         deadline_at_s: float = math.inf,
+        hold: Hold | None = None,
     ) -> Flight:
-        """Submits a request, where no other cloud is computing the same.
+        """Submits a request, where no other cloud is computing the same; `hold` is on the memory of its payloads.
 
         Raises Overloaded where the engine takes no more, and no flight is left then; or tells it, later.
         """
         assert self.find(key) is None
         flight = Flight(key, [listen])
         flight.sequence = Sequence(
-            request, payloads, lambda event: self._hear(flight, event), deadline_at_s=deadline_at_s
+            request, payloads, lambda event: self._hear(flight, event), deadline_at_s=deadline_at_s, hold=hold
         )
         self._open.add(flight)
         if key is not None:

@@ -54,10 +54,13 @@ def with_held(held: Sequence[Held], new: Held) -> list[Held]:
     return [new, *(one for one in held if one.arm != new.arm)][:MAX_HELD]
 
 
-def serving(held: Sequence[Held], wanted: RequestInput, served: Served) -> list[Held]:
-    """Those that serve, the arm itself before others, then the newest."""
-    found = [one for one in held[:MAX_HELD] if _serves(one, wanted, served)]
-    return sorted(found, key=lambda one: one.arm != held_as(wanted, b"").arm)
+def serving(
+    held: Sequence[Held], wanted: RequestInput, served: Served, *, is_same_arm: bool = False
+) -> list[Held]:
+    """Those that serve, the arm itself before others, then the newest; or of the arm itself alone."""
+    own = held_as(wanted, b"").arm
+    found = [one for one in held[:MAX_HELD] if one.arm == own or not is_same_arm]
+    return sorted((one for one in found if _serves(one, wanted, served)), key=lambda one: one.arm != own)
 
 
 def in_place_of(request: Request, chosen: dict[int, Held], served: Served) -> Request | None:

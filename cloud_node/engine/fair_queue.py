@@ -123,7 +123,9 @@ class FairQueue(Generic[T]):
     def _next(self) -> _Lane[T] | None:
         """Among equals, whoever arrived first."""
         waiting = [lane for lane in self._lanes.values() if lane.entries]
-        return min(waiting, key=lambda lane: (lane.paid, _virtual_arrival_s(lane.entries[0])), default=None)
+        if len(waiting) < 2:
+            return waiting[0] if waiting else None
+        return min(waiting, key=lambda lane: (lane.paid, _virtual_arrival_s(lane.entries[0])))
 
     def _leave(self) -> None:
         """One has left. Of a tenant that waits no more, what it paid is kept only as long as it counts."""

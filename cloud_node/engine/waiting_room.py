@@ -6,6 +6,7 @@ It knows those that wait and those that were taken up and have not ended; whoeve
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Values
 from dataclasses import dataclass
 
 from cloud_node.asked.request import Request
@@ -40,9 +41,8 @@ class WaitingRoom:
 
     def check(self, request: Request, left_s: float, virtual_arrival_s: float, spread: float) -> float:
         """The seconds that a request would take; raises Overloaded where it would be refused. It takes no place."""
-        num_waiting = self._num_waiting
-        if num_waiting >= self._places.max_queue and self._queue.who_makes_way(request.tenant) is None:
-            raise queue_full(num_waiting, self._pace.work_s(self._likely_tokens(request)), spread)
+        if self._is_full and self._queue.who_makes_way(request.tenant) is None:
+            raise queue_full(self._num_waiting, self._pace.work_s(self._likely_tokens(request)), spread)
         predicted_s = self._predicted_s(request, virtual_arrival_s, self._all())
         is_tried = self._has_free_row and self._pace.is_tried(request.tenant.name, spread)
         if self._sheds and (self._queue or self._in_hand) and not is_tried:
@@ -58,9 +58,8 @@ class WaitingRoom:
         predicted_s = self.check(request, left_s, sequence.virtual_arrival_s, spread)
         # What is predicted before anything is measured tells nothing of how good predictions are.
         sequence.predicted_s = 0.0 if self._pace.is_cold else predicted_s
-        last = self._queue.who_makes_way(request.tenant)
         refused = None
-        if self._num_waiting >= self._places.max_queue and last is not None:
+        if self._is_full and (last := self._queue.who_makes_way(request.tenant)) is not None:
             self._queue.remove(last)
             refused = last, queue_full(self._places.max_queue, self._work_s(last), spread)
         self._queue.add(sequence, self._cost(request))
@@ -117,6 +116,12 @@ class WaitingRoom:
         return len(self._queue) + len(self._in_hand) < self._places.num_slots
 
     @property
+    def _is_full(self) -> bool:
+        # Counted only where it may be so.
+        most = self._places.max_queue
+        return len(self._queue) + len(self._in_hand) >= most and self._num_waiting >= most
+
+    @property
     def _num_waiting(self) -> int:
         return len(self._queue) + sum(not one.has_row for one in self._in_hand)
 
@@ -136,29 +141,35 @@ class WaitingRoom:
         """Until it is done, among those that were there before."""
         pace, tenant = self._pace, request.tenant
         own_tokens = self._likely_tokens(request)
-        ahead_s, others, left_tokens = 0.0, dict[str, Others](), list[float]()
+        ahead_s, others, with_row = 0.0, dict[str, Others](), list[Sequence]()
+        works: dict[tuple[str, int, int], float] = {}  # most of those that wait are alike
         for one in before:
-            if one.has_row:
-                left_tokens.append(max(1.0, self._likely_tokens(one.request) - one.num_generated))
+            if one.prefill_from_s > 0:
+                with_row.append(one)
                 continue
             theirs = one.request.tenant
-            if theirs.name != tenant.name:
+            if theirs.name == tenant.name and one.virtual_arrival_s > virtual_arrival_s:
+                continue
+            kind = (theirs.name, *one.request.token_bounds)
+            if (work_s := works.get(kind)) is None:
+                work_s = works[kind] = self._work_s(one)
+            if theirs.name == tenant.name:
+                ahead_s += work_s
+            else:
                 so_far = others[theirs.name].work_s if theirs.name in others else 0.0
-                others[theirs.name] = Others(so_far + self._work_s(one), theirs.share)
-            elif one.virtual_arrival_s <= virtual_arrival_s:
-                ahead_s += self._work_s(one)
-        has_no_row = len(left_tokens) >= self._places.num_slots
-        row_wait_s = min(left_tokens) * pace.token_gap_s.value if has_no_row else 0.0
+                others[theirs.name] = Others(so_far + work_s, theirs.share)
         turn_s = wait_s(ahead_s, pace.work_s(own_tokens), tenant.share, others.values())
-        return turn_s + row_wait_s + pace.own_s(own_tokens)
+        return turn_s + self._row_wait_s(with_row) + pace.own_s(own_tokens)
+
+    def _row_wait_s(self, with_row: Values[Sequence]) -> float:
+        """Until one of these has ended, where they have all rows."""
+        if len(with_row) < self._places.num_slots:
+            return 0.0
+        left = min(self._likely_tokens(one.request) - one.num_generated for one in with_row)
+        return max(1.0, left) * self._pace.token_gap_s.value
 
     def _likely_tokens(self, request: Request) -> float:
-        if request.embed is not None:
-            return 0.0
-        settings = request.settings
-        return self._pace.likely_tokens(
-            request.tenant.name, settings.min_new_tokens or 0, settings.max_new_tokens
-        )
+        return self._pace.likely_tokens(request.tenant.name, *request.token_bounds)
 
     def _work_s(self, sequence: Sequence) -> float:
         return self._pace.work_s(self._likely_tokens(sequence.request))

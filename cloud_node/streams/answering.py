@@ -36,15 +36,19 @@ class Answering:
         self._served = served
         self._held = held
 
-    async def without_payloads(self, opened: OpenRequest) -> bool:
+    async def without_payloads(self, opened: OpenRequest, *, is_continued: bool = False) -> bool:
         """Answers from what the cloud holds by now; False where the request is open and needs payloads.
 
+        One that is continued has tokens already, so that features of another arm must not stand in for its own.
         Raises Overloaded where there is no memory for them, or no time for the answer: before they are uploaded.
         """
         inputs = opened.request.inputs
         with opened.looking():
             opened.held = await self._cache.held(inputs, self._served, opened.key.tenant)
-        choices = [serving(held, item, self._served) for held, item in zip(opened.held, inputs, strict=True)]
+        choices = [
+            serving(held, item, self._served, is_same_arm=is_continued)
+            for held, item in zip(opened.held, inputs, strict=True)
+        ]
         answer_key: bytes | None = None
         if all(choices):
             first = {index: arms[0] for index, arms in enumerate(choices)}
@@ -151,10 +155,10 @@ class Answering:
         payloads = opened.take_payloads()
         # Looked for again: an equal request may have gone to the engine while the store was asked.
         if not self._join(opened, key):
-            flight = self._flights.start(key, opened.request, payloads, opened.tell, opened.deadline_at_s)
-            opened.flight = flight
-            if flight.sequence is not None:
-                flight.sequence.hold, opened.hold = opened.hold, None
+            opened.flight = self._flights.start(
+                key, opened.request, payloads, opened.tell, opened.deadline_at_s, opened.hold
+            )
+            opened.hold = None  # the flight's from here on
         opened.let_go()
 
     def _require_room(self, opened: OpenRequest) -> None:

@@ -7,6 +7,7 @@ then it waits for its answer (`answering`). When its stream is lost it goes on, 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable
 from dataclasses import replace
@@ -22,8 +23,11 @@ from cloud_node.streams.host import Host, Hosted
 from cloud_node.streams.messages import ack_message, done_message, need_message
 from cloud_node.streams.opened import Line, OpenRequest, RequestKey
 from cloud_node.streams.upload import Uploads
-from wire.errors import Cancelled, CleaveError, MalformedMessage, to_failed
+from cloud_node.telemetry.log_lines import about
+from wire.errors import Cancelled, CleaveError, Internal, MalformedMessage, to_failed
 from wire.v1 import inference_pb2 as pb
+
+_log = logging.getLogger(__name__)
 
 
 class OpenRequests:
@@ -52,10 +56,10 @@ class OpenRequests:
         """Of edges that are away; answers that wait for them among these."""
         return len(self._detached)
 
-    def accept(self, message: pb.Open, peer: Peer) -> tuple[OpenRequest, bool]:
+    def accept(self, message: pb.Open, inline_bytes: list[int], peer: Peer) -> tuple[OpenRequest, bool]:
         """The request that an Open asks for, and whether it is one that was open before.
 
-        Raises what speaks against it.
+        `inline_bytes` are those of its payloads. Raises what speaks against it.
         """
         key = RequestKey(peer.tenant.name, peer.edge_id, message.request_id)
         known = self._resumable.get(key)
@@ -64,8 +68,7 @@ class OpenRequests:
             self._host.quotas.admit(peer.tenant, time.monotonic())
             if message.HasField("resume"):
                 self._host.metrics.request_resumed(is_found=False)
-        received_bytes = [len(item.payload) for item in message.inputs[: self._limits.max_inputs]]
-        self._host.metrics.bytes_received(sum(received_bytes))
+        self._host.metrics.bytes_received(sum(inline_bytes))
         hosted = self._hosted(message, peer, known)
         request = parse_open(message, hosted.served, self._host.bounds, peer.tenant)
         if known is not None:
@@ -73,7 +76,7 @@ class OpenRequests:
             return known, True
         opened = OpenRequest(
             key, hosted, request, request, self._hear,
-            received_bytes=received_bytes,
+            received_bytes=inline_bytes,
             opened_s=(now_s := time.monotonic()), ready_s=now_s,
         )  # fmt: skip
         opened.deadline = asyncio.get_running_loop().call_later(request.deadline_s, self._expire, opened)
@@ -160,10 +163,17 @@ class OpenRequests:
             await taken
         except CleaveError as error:
             self.end(opened, error)
+        except Exception as unknown:
+            _log.error("a step of a request failed", exc_info=unknown, extra=about(opened.request))
+            self.end(
+                opened,
+                Internal(f"unforeseen {type(unknown).__name__} in the cloud; its log says more, ask again"),
+            )
 
     async def _start(self, opened: OpenRequest, message: pb.Open) -> None:
         line = opened.line
-        if await self._answering[opened.hosted].without_payloads(opened):
+        is_continued = message.resume.received_tokens > 0
+        if await self._answering[opened.hosted].without_payloads(opened, is_continued=is_continued):
             return
         is_resumed = opened.line is not line  # meanwhile: nothing follows by itself
         request = opened.request

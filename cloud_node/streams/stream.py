@@ -53,6 +53,7 @@ class EdgeStream:
         self._is_in_step = False  # of a request's, by what its edge has said
         self._num_sent = 0  # messages down
         self._num_heard = 0  # and up
+        self._pongs = 0  # that wait to go down
         self._is_welcome = False
         self._told = Load()
         self._heard_s = 0.0  # when something was last heard, or asked and answered; on the loop's clock
@@ -71,9 +72,8 @@ class EdgeStream:
         watching = asyncio.create_task(self._watch())
         try:
             async for down in self._outbox.messages():
-                for one in down.batch.downs or (down,):
-                    if one.HasField("pong"):
-                        one.pong.sent_messages = self._num_sent
+                if self._pongs:
+                    self._count_for(down)
                 self._num_sent += 1
                 self._host.metrics.bytes_sent(down.ByteSize())
                 yield down
@@ -175,12 +175,18 @@ class EdgeStream:
                 f"{ping.sent_messages} messages went up this stream, and {self._num_heard} came; open it again"
             )
 
+    def _count_for(self, down: pb.Down) -> None:
+        """Its Pongs say how many messages went down before this one."""
+        for one in down.batch.downs or (down,):
+            if one.HasField("pong"):
+                one.pong.sent_messages = self._num_sent
+                self._pongs -= 1
+
     async def _take(self, up: pb.Up) -> int:
         """Returns the bytes of payloads that came. What it waits for are steps of requests."""
         match up.WhichOneof("message"):
             case "open":
-                await self._open(up.open)
-                return sum(len(item.payload) for item in up.open.inputs)
+                return await self._open(up.open)
             case "chunk":
                 data = up.chunk.data  # which protobuf copies at every look
                 # Of none where it failed, was cancelled, or was found in the cache while this chunk was on its way.
@@ -193,6 +199,7 @@ class EdgeStream:
             case "ping":
                 self._require_all(up.ping)
                 pong = pb.Pong(nonce=up.ping.nonce, server_time_s=time.monotonic())
+                self._pongs += 1
                 self._outbox.put(pb.Down(pong=pong))
             case other:
                 raise MalformedMessage(
@@ -200,26 +207,31 @@ class EdgeStream:
                 )
         return 0
 
-    async def _open(self, message: pb.Open) -> None:
+    async def _open(self, message: pb.Open) -> int:
+        """Returns the bytes of payloads in it."""
         if not message.request_id:
             # Its Failed would say that the stream ends.
             raise MalformedMessage("an Open has no request id, so that nothing can be said of it")
         if message.request_id in self._on:
             raise MalformedMessage("an Open has the id of a request that is open; choose a new one")
+        # Looked at once: protobuf copies them.
+        inline_bytes = [len(item.payload) for item in message.inputs[: self._host.bounds.limits.max_inputs]]
+        num_bytes = sum(inline_bytes)
         try:
             self._require_room()
             # Asked again: tokens end, and limits change, while a stream lasts.
             self._peer = replace(self._peer, tenant=self._caller.tenant())
-            opened, is_known = self._requests.accept(message, self._peer)
+            opened, is_known = self._requests.accept(message, inline_bytes, self._peer)
         except CleaveError as error:
             self._requests.refuse(message.request_id, self, error)
-            return
+            return num_bytes
         self._on[message.request_id] = opened
         self.idle.clear()
         if is_known:
             self._requests.resume(opened, message, self)
         else:
             await self._requests.start(opened, message, self)
+        return num_bytes
 
     def _require_room(self) -> None:
         if self._is_draining:

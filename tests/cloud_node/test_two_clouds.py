@@ -106,6 +106,15 @@ def test_answer_that_one_cloud_computed_is_repeated_by_the_other(pair: Pair) -> 
     settle(run())
 
 
+def at_another_arm(pair: Pair, text: str) -> pb.Open:
+    """The same picture at split point 2."""
+    asking = pair.asked(text, is_inline=False)
+    asking.inputs[0].split_point = 2
+    asking.inputs[0].total_bytes = 512
+    del asking.inputs[0].tensors[1:]
+    return asking
+
+
 def test_second_question_on_another_cloud_uploads_nothing(pair: Pair) -> None:
     async def run() -> None:
         async with pair.node() as a, pair.node() as b:
@@ -113,16 +122,28 @@ def test_second_question_on_another_cloud_uploads_nothing(pair: Pair) -> None:
             await done(a)
             await written(a)
             # Another arm than the stored one, which is lossless: it serves.
-            asking = pair.asked("two", is_inline=False)
-            asking.inputs[0].split_point, payload = 2, bytes(512)
-            asking.inputs[0].total_bytes = len(payload)
-            del asking.inputs[0].tensors[1:]
-            await b.talk.say(open=asking)
+            await b.talk.say(open=at_another_arm(pair, "two"))
             have = await b.talk.hear("have", "r1")
             assert (have.what, have.received_bytes) == (pb.Have.WHAT_FEATURES, 0)
             text, end = await done(b)
             assert (text, end.cache) == ("two ", pb.CACHE_FEATURES)
         assert b.runner.payloads == [PAYLOAD]
+
+    settle(run())
+
+
+def test_request_that_goes_on_elsewhere_is_answered_from_its_own_arm_alone(pair: Pair) -> None:
+    """What follows its first tokens is what the same features say."""
+
+    async def run() -> None:
+        async with pair.node() as a, pair.node() as b:
+            await a.talk.say(open=pair.asked("one"))
+            await done(a)
+            await written(a)
+            asking = at_another_arm(pair, "two")
+            asking.resume.received_tokens = 1
+            await b.talk.say(open=asking)
+            await b.talk.hear("need", "r1")
 
     settle(run())
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
 
+import grpc
 import pytest
 
 from edge_node.stream import CloudStream
-from wire.errors import Unavailable
+from wire.checked import add_checked_servicer, checked_stub
+from wire.errors import Cancelled, Corrupt, Unavailable
+from wire.limits import PROTOCOL_VERSION, Limits
 from wire.v1 import inference_pb2 as pb
+from wire.v1 import inference_pb2_grpc as pb_grpc
 
 
 class SlowCall:
@@ -70,3 +76,52 @@ def test_a_stream_that_takes_no_message_is_lost_at_once() -> None:
         assert stream.is_lost
 
     asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+class DeafCloud(pb_grpc.InferenceServicer):
+    """Welcomes an edge, and reads nothing more."""
+
+    async def Stream(self, request_iterator: AsyncIterator[pb.Up], context: Any) -> AsyncIterator[pb.Down]:
+        await anext(request_iterator)
+        yield pb.Down(welcome=pb.Welcome(protocol_version=PROTOCOL_VERSION, limits=Limits().to_wire()))
+        await asyncio.Event().wait()
+
+
+@contextlib.asynccontextmanager
+async def blocked_upload() -> AsyncIterator[tuple[CloudStream, asyncio.Task[None]]]:
+    """A stream on which more was sent than flow control lets through."""
+    server = grpc.aio.server()
+    add_checked_servicer(DeafCloud(), server)  # type: ignore[abstract]
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stream = await CloudStream.open(checked_stub(channel), "cloud:1", 10.0, "", ())
+        chunk = pb.Chunk(request_id="r", data=bytes(1 << 20))
+
+        async def upload() -> None:
+            for _ in range(64):
+                await stream.send(pb.Up(chunk=chunk))
+
+        uploading = asyncio.create_task(upload())
+        while (sent := stream._num_sent) == 0 or stream._num_sent != sent:
+            await asyncio.wait([uploading], timeout=0.2)
+        yield stream, uploading
+        await stream.close()
+    await server.stop(0)
+
+
+@pytest.mark.parametrize("ends", ["broken off", "closed"])
+def test_upload_that_is_held_up_hears_why_its_stream_ended(ends: str) -> None:
+    """gRPC says that the write was cancelled, as if its caller had been."""
+
+    async def scenario() -> None:
+        async with blocked_upload() as (stream, uploading):
+            if ends == "closed":
+                stream.subscribe("r")
+                await stream.close()
+            else:
+                stream.break_off(Corrupt("a message is missing"))
+            with pytest.raises(Cancelled if ends == "closed" else Unavailable):
+                await uploading
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))

@@ -202,3 +202,26 @@ def test_edge_that_reads_nothing_is_read_no_further(served: Served, runner: Fake
         await engine.close()
 
     settle(run())
+
+
+def test_step_that_fails_unforeseen_ends_its_own_request_and_leaves_nothing(
+    served: Served, bundle: Path, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the system lets no thread begin any more."""
+
+    async def run() -> None:
+        async with cloud(served, bundle, runner) as server, talk(server.address) as t:
+            await t.welcomed("edge")
+            with monkeypatch.context() as patched:
+                patched.setattr(Cache, "features_key", no_thread)
+                await t.say(open=opening(served, SECRET))
+                failed = await t.hear("failed")
+            assert (failed.code, failed.fault) == (pb.ERROR_CODE_INTERNAL, pb.FAULT_SERVER)
+            assert num_left(server) == 0
+            await t.say(open=opening(served, "next", request_id="r2"))
+            assert await t.text("r2") == "next "
+
+    async def no_thread(*_: object) -> bytes:
+        raise RuntimeError("can't start new thread")
+
+    settle(run())
