@@ -11,13 +11,14 @@ import grpc
 
 from edge_node.addresses import target_of
 from edge_node.asking import Asking, Question, Sent
+from edge_node.calls import Waits, called, fetched
 from edge_node.channel import open_channel, open_stub
 from edge_node.credentials import NO_CREDENTIALS, Credentials
 from edge_node.diagnosis import why_unreachable
 from edge_node.edge_id import METADATA_KEY
-from edge_node.patience import PATIENT, Patience
+from edge_node.patience import IMPATIENT, PATIENT, Patience
 from edge_node.stream import CloudStream, closed_here
-from wire.errors import Unavailable, from_rpc_error
+from wire.errors import CleaveError, Unavailable, from_rpc_error
 from wire.v1 import inference_pb2 as pb
 
 CONNECT_TIMEOUT_S = 10.0
@@ -37,8 +38,10 @@ class CloudLink:
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         credentials: Credentials = NO_CREDENTIALS,
         edge_id: str = "",
+        patience: Patience = PATIENT,
     ) -> None:
         self.address = address
+        self._patience = patience
         self.has_met = False
         self._timeout_s = connect_timeout_s
         self._credentials = credentials
@@ -50,8 +53,17 @@ class CloudLink:
         self._connecting: asyncio.Task[CloudStream] | None = None
         self._is_closed = False
 
-    async def describe(self) -> pb.DescribeReply:
-        """Raises Unavailable where nothing answers there, MalformedMessage where something else does."""
+    async def describe(self, *, is_patient: bool = True) -> pb.DescribeReply:
+        """Raises Unavailable where nothing answers there, MalformedMessage where something else does.
+
+        A cloud that is busy is asked again when it says, within the link's patience; at once it is an error where
+        `is_patient` is false.
+        """
+        waits = Waits(f"asking {self.address} what it serves", self._patience if is_patient else IMPATIENT)
+        return await called(self._describe, waits)
+
+    async def _describe(self) -> pb.DescribeReply:
+        self._require_open()
         await self._reach()
         try:
             reply: pb.DescribeReply = await self._stub.Describe(
@@ -73,16 +85,37 @@ class CloudLink:
         except grpc.RpcError as error:
             raise from_rpc_error(error, self.address) from error
 
-    async def fetch(self, digest: str, path: str, offset: int = 0) -> AsyncGenerator[pb.BundlePart, None]:
-        """One file of a bundle from a byte on, in parts; raises Unavailable where the next one does not come."""
-        wanted = pb.FetchBundleRequest(bundle_digest=digest, path=path, offset=offset)
+    def fetch(self, digest: str, path: str, offset: int = 0) -> AsyncGenerator[pb.BundlePart, None]:
+        """One file of a bundle from a byte on, in parts.
+
+        Where they break off, or the cloud is busy, it goes on from there by itself, within the link's patience. Raises
+        Unavailable where the next one does not come.
+        """
+
+        def parts_from(start: int, first_s: float | None) -> AsyncGenerator[pb.BundlePart, None]:
+            wanted = pb.FetchBundleRequest(bundle_digest=digest, path=path, offset=start)
+            return self._fetch(wanted, FETCH_IDLE_S if first_s is None else min(first_s, FETCH_IDLE_S))
+
+        waits = Waits(f"fetching {path} from {self.address}", self._patience)
+        return fetched(parts_from, offset, waits, self._may_wait)
+
+    def _may_wait(self, error: CleaveError) -> bool:
+        """Not where nothing was ever heard: maybe the address is wrong."""
+        return not self._is_closed and (self.has_met or error.retry_after_s is not None)
+
+    async def _fetch(
+        self, wanted: pb.FetchBundleRequest, first_s: float
+    ) -> AsyncGenerator[pb.BundlePart, None]:
+        self._require_open()
         call = self._stub.FetchBundle(wanted, metadata=self._metadata)
+        idle_s = first_s
         try:
-            while (part := await asyncio.wait_for(call.read(), FETCH_IDLE_S)) is not grpc.aio.EOF:
+            while (part := await asyncio.wait_for(call.read(), idle_s)) is not grpc.aio.EOF:
+                self.has_met, idle_s = True, FETCH_IDLE_S
                 yield part
         except TimeoutError:
             raise Unavailable(
-                f"{self.address} sent no more of {path} for {FETCH_IDLE_S:g} s; ask again"
+                f"{self.address} sent no more of {wanted.path} for {idle_s:.3g} s; ask again"
             ) from None
         except grpc.RpcError as error:
             raise from_rpc_error(error, self.address) from error
@@ -120,8 +153,7 @@ class CloudLink:
         """The stream, opened if need be: by one, whoever waits for it. Raises Unavailable, or what refused it."""
         if self._stream is not None and not self._stream.is_lost and not self._stream.is_ending:
             return self._stream
-        if self._is_closed:
-            raise closed_here(self.address)
+        self._require_open()
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect())
             self._connecting.add_done_callback(self._has_connected)
@@ -131,6 +163,10 @@ class CloudLink:
             if self._is_closed:  # the one that connects was cancelled, not whoever waits
                 raise closed_here(self.address) from None
             raise
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise closed_here(self.address)
 
     async def _connect(self) -> CloudStream:
         await self._reach()

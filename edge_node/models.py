@@ -109,7 +109,8 @@ class Models:
             return
         self._described_s = now_s
         try:
-            models = (await cloud.describe()).models
+            # What is known already is worth no wait: the request itself may have one.
+            models = (await cloud.describe(is_patient=not self._described)).models
             _require_names(models, cloud.address)
             self._described = {model.name: model for model in models}
         except CleaveError as error:

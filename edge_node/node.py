@@ -58,7 +58,8 @@ class AsyncEdgeNode:
 
     A connection that is lost in the middle of an answer is made again, and the answer goes on where it was: for
     `reconnect_s` without progress, and within the request's deadline. With `waits_when_busy` a cloud that is
-    overloaded, or has a limit, is asked again when it says. `edge_id` is made and kept beside the bundles without one.
+    overloaded, or has a limit, is asked again when it says. A file that is fetched goes on as an answer does, and waits
+    for a busy cloud in any case. `edge_id` is made and kept beside the bundles without one.
     `tracer` hears where each request's time went (`cleave.otlp`).
     """
 
@@ -86,9 +87,8 @@ class AsyncEdgeNode:
         store = BundleStore(self._folder, progress)
         self._models = Models(store, num_threads, trust or BundleTrust.from_environment())
         encoder = Encoder(store, FeatureMemory(memory_bytes))
-        self._requests = Requests(
-            self._models, encoder, self._cloud, Patience(reconnect_s, waits_when_busy), tracer
-        )
+        self._patience = Patience(reconnect_s, waits_when_busy)
+        self._requests = Requests(self._models, encoder, self._cloud, self._patience, tracer)
         self._link: CloudLink | None = None
 
     async def __aenter__(self) -> AsyncEdgeNode:
@@ -231,5 +231,5 @@ class AsyncEdgeNode:
     def _cloud(self) -> CloudLink:
         if self._link is None:
             edge_id = self._edge_id or kept_edge_id(self._folder)
-            self._link = CloudLink(self._address, self._timeout_s, self._credentials, edge_id)
+            self._link = CloudLink(self._address, self._timeout_s, self._credentials, edge_id, self._patience)
         return self._link

@@ -39,7 +39,7 @@ class Patience:
             raise BadInput(f"reconnect_s is {self.reconnect_s:g}, and it must be 0 or more")
 
 
-PATIENT = Patience()
+PATIENT, IMPATIENT = Patience(), Patience(0.0)
 
 
 class Tries:

@@ -25,6 +25,7 @@ from cloud_node.streams.host import Host
 from edge_node.bundle_store import BundleStore, Progress
 from edge_node.link import CloudLink
 from edge_node.partial_files import MAX_PARTIAL_FILES, open_partial, surplus
+from edge_node.patience import IMPATIENT
 from tests.kit.clouds import limits, settle
 from tests.wire.samples import CONTENTS, make_manifest
 from wire.errors import Unavailable
@@ -72,9 +73,11 @@ class Bundle:
 
     @contextlib.asynccontextmanager
     async def cloud(self) -> AsyncIterator[tuple[grpc.aio.Server, CloudLink]]:
+        """With a link that is lost where it is lost: whoever asks again does so by himself."""
         server = grpc.aio.server()
         pb_grpc.add_InferenceServicer_to_server(self.service, server)
-        link = CloudLink(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+        port = server.add_insecure_port("127.0.0.1:0")
+        link = CloudLink(f"127.0.0.1:{port}", patience=IMPATIENT)
         await server.start()
         try:
             yield server, link

@@ -220,7 +220,7 @@ def test_model_whose_name_is_more_than_a_name_is_refused(tmp_path: Path, name: s
     class Cloud:
         address, fetch = "host:1", None
 
-        async def describe(self) -> pb.DescribeReply:
+        async def describe(self, *, is_patient: bool) -> pb.DescribeReply:
             return pb.DescribeReply(models=[pb.Model(name=name)])
 
     models = Models(BundleStore(tmp_path))

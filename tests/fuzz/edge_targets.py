@@ -187,7 +187,7 @@ def _describe() -> Run:
         def __init__(self, reply: pb.DescribeReply) -> None:
             self._reply = reply
 
-        async def describe(self) -> pb.DescribeReply:
+        async def describe(self, *, is_patient: bool) -> pb.DescribeReply:
             return self._reply
 
     async def use(reply: pb.DescribeReply) -> None:
