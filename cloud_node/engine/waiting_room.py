@@ -144,7 +144,7 @@ class WaitingRoom:
         ahead_s, others, with_row = 0.0, dict[str, Others](), list[Sequence]()
         works: dict[tuple[str, int, int], float] = {}  # most of those that wait are alike
         for one in before:
-            if one.prefill_from_s > 0:
+            if one.has_row:
                 with_row.append(one)
                 continue
             theirs = one.request.tenant

@@ -53,7 +53,7 @@ class EdgeStream:
         self._is_in_step = False  # of a request's, by what its edge has said
         self._num_sent = 0  # messages down
         self._num_heard = 0  # and up
-        self._pongs = 0  # that wait to go down
+        self._num_pongs = 0  # that wait to go down
         self._is_welcome = False
         self._told = Load()
         self._heard_s = 0.0  # when something was last heard, or asked and answered; on the loop's clock
@@ -72,7 +72,7 @@ class EdgeStream:
         watching = asyncio.create_task(self._watch())
         try:
             async for down in self._outbox.messages():
-                if self._pongs:
+                if self._num_pongs:
                     self._count_for(down)
                 self._num_sent += 1
                 self._host.metrics.bytes_sent(down.ByteSize())
@@ -124,7 +124,7 @@ class EdgeStream:
         """Tells its edge of its tenant's, if that is news to it, if it reads, and if it may still ask."""
         load = loads.of(self._peer.tenant.name)
         if self._is_welcome and has_changed_much(self._told, load) and self._outbox.has_room:
-            with suppress(Denied):
+            with suppress(Denied):  # its token has ended
                 self._caller.tenant()
                 self._told = load
                 self._outbox.put(load_message(load))
@@ -180,7 +180,7 @@ class EdgeStream:
         for one in down.batch.downs or (down,):
             if one.HasField("pong"):
                 one.pong.sent_messages = self._num_sent
-                self._pongs -= 1
+                self._num_pongs -= 1
 
     async def _take(self, up: pb.Up) -> int:
         """Returns the bytes of payloads that came. What it waits for are steps of requests."""
@@ -199,7 +199,7 @@ class EdgeStream:
             case "ping":
                 self._require_all(up.ping)
                 pong = pb.Pong(nonce=up.ping.nonce, server_time_s=time.monotonic())
-                self._pongs += 1
+                self._num_pongs += 1
                 self._outbox.put(pb.Down(pong=pong))
             case other:
                 raise MalformedMessage(
@@ -214,7 +214,7 @@ class EdgeStream:
             raise MalformedMessage("an Open has no request id, so that nothing can be said of it")
         if message.request_id in self._on:
             raise MalformedMessage("an Open has the id of a request that is open; choose a new one")
-        # Looked at once: protobuf copies them.
+        # Protobuf copies a payload at every look.
         inline_bytes = [len(item.payload) for item in message.inputs[: self._host.bounds.limits.max_inputs]]
         num_bytes = sum(inline_bytes)
         try:

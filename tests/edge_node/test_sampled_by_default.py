@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,28 +37,22 @@ class Drawing(FakeRunner):
 
 
 @pytest.fixture
-def sampling(served: Served) -> Served:
+def served(served: Served) -> Served:
     return replace(served, samples_by_default=True)
 
 
 @pytest.fixture
-def drawing() -> Drawing:
+def runner() -> Drawing:
     return Drawing()
 
 
-@pytest.fixture
-def node(sampling: Served, tiny_bundle: Path, drawing: Drawing) -> Iterator[CloudThread]:
-    with cloud_thread(sampling, tiny_bundle, drawing) as running:
-        yield running
-
-
 def test_answer_goes_on_on_a_cloud_that_never_heard_of_it(
-    sampling: Served, tiny_bundle: Path, bundles: Path, node: CloudThread, drawing: Drawing
+    served: Served, tiny_bundle: Path, bundles: Path, node: CloudThread, runner: Drawing
 ) -> None:
     other = Drawing()
     other.release.set()
     with (
-        cloud_thread(sampling, tiny_bundle, other) as another,
+        cloud_thread(served, tiny_bundle, other) as another,
         faulty_link(node.address) as link,
         EdgeNode(link.address, bundles=bundles) as edge,
     ):
@@ -68,21 +61,21 @@ def test_answer_goes_on_on_a_cloud_that_never_heard_of_it(
         link.lead_to(another.address)
         link.cut()
         text = beginning + "".join(texts)
-    assert drawing.seeds == other.seeds
-    assert text == f"{drawing.seeds[0]} hold two "
+    assert runner.seeds == other.seeds
+    assert text == f"{runner.seeds[0]} hold two "
 
 
-def test_seed_is_drawn_where_tokens_are_and_only_there(edge: EdgeNode, drawing: Drawing) -> None:
+def test_seed_is_drawn_where_tokens_are_and_only_there(edge: EdgeNode, runner: Drawing) -> None:
     options: list[Any] = [{}, {"top_k": 4}, {"temperature": 0.0}, {"temperature": 0.5}, {"seed": 3}]
     for one in options:
         edge.ask("hi", PICTURE, **one).text()
-    by_default, with_top_k, greedy, warm, given = drawing.seeds
+    by_default, with_top_k, greedy, warm, given = runner.seeds
     assert len({by_default, with_top_k, warm} - {None}) == 3
     assert (greedy, given) == (None, 3)
 
 
 def test_cloud_that_does_not_say_so_gets_no_seed(
-    monkeypatch: pytest.MonkeyPatch, sampling: Served, tiny_bundle: Path, bundles: Path
+    monkeypatch: pytest.MonkeyPatch, served: Served, tiny_bundle: Path, bundles: Path, runner: Drawing
 ) -> None:
     made = messages._model
 
@@ -92,20 +85,19 @@ def test_cloud_that_does_not_say_so_gets_no_seed(
         return model
 
     monkeypatch.setattr(messages, "_model", of_old)
-    runner = Drawing()
-    with cloud_thread(sampling, tiny_bundle, runner) as node, EdgeNode(node.address, bundles=bundles) as edge:
+    with cloud_thread(served, tiny_bundle, runner) as node, EdgeNode(node.address, bundles=bundles) as edge:
         edge.ask("hi", PICTURE).text()
     assert runner.seeds == [None]
 
 
 @pytest.mark.usefixtures("always_asks")
 def test_cloud_that_samples_from_its_next_start_on_is_heard(
-    served: Served, sampling: Served, tiny_bundle: Path, bundles: Path
+    served: Served, tiny_bundle: Path, bundles: Path
 ) -> None:
     runners = Drawing(), Drawing()
     with (
-        cloud_thread(served, tiny_bundle, runners[0]) as before,
-        cloud_thread(sampling, tiny_bundle, runners[1]) as after,
+        cloud_thread(replace(served, samples_by_default=False), tiny_bundle, runners[0]) as before,
+        cloud_thread(served, tiny_bundle, runners[1]) as after,
         faulty_link(before.address) as link,
         EdgeNode(link.address, bundles=bundles) as edge,
     ):

@@ -103,8 +103,11 @@ async def blocked_upload() -> AsyncIterator[tuple[CloudStream, asyncio.Task[None
                 await stream.send(pb.Up(chunk=chunk))
 
         uploading = asyncio.create_task(upload())
-        while (sent := stream._num_sent) == 0 or stream._num_sent != sent:
+        before = -1
+        while stream._num_sent != before:  # as long as anything goes through
+            before = stream._num_sent
             await asyncio.wait([uploading], timeout=0.2)
+        assert not uploading.done()
         yield stream, uploading
         await stream.close()
     await server.stop(0)
